@@ -1,0 +1,1 @@
+//! Apply: the only module that issues DDL; only the worker calls it.

@@ -1,0 +1,3 @@
+//! core
+#![forbid(unsafe_code)]
+pub mod model;

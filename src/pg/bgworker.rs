@@ -1,0 +1,1 @@
+//! Background workers: signals, registration, connection, settings.

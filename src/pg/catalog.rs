@@ -1,0 +1,1 @@
+//! Snapshots of tables, indexes and statistics as values of the core crate.

@@ -1,0 +1,1 @@
+//! Calling the previous hook of a chain.

@@ -1,0 +1,1 @@
+//! Building the planner's IndexOptInfo for an index that does not exist.

@@ -1,0 +1,49 @@
+//! Acting as another role, with the way back guaranteed.
+
+use pgrx::pg_sys;
+
+/// While it lives, the session acts as another role. Dropping it brings the caller's role back; after an ERROR the server does so
+/// itself, because the aborting (sub)transaction restores the identity that it began with.
+pub struct RoleScope {
+    role: pg_sys::Oid,
+    context: std::ffi::c_int,
+}
+
+impl RoleScope {
+    /// Acts as `role`; `restricted` also forbids what `SECURITY_RESTRICTED_OPERATION` forbids (changing roles, temporary tables,
+    /// LISTEN, deferred triggers ...), for running what other users wrote.
+    pub fn new(role: pg_sys::Oid, restricted: bool) -> Self {
+        let (mut saved, mut context) = (pg_sys::InvalidOid, 0);
+        let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | if restricted { pg_sys::SECURITY_RESTRICTED_OPERATION } else { 0 };
+        // SAFETY: plain reads and writes of the backend's own identity (miscinit.c); flags only add restrictions.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut saved, &mut context);
+            pg_sys::SetUserIdAndSecContext(role, context | flags as i32);
+        }
+        RoleScope { role: saved, context }
+    }
+
+    /// Acts as the role that owns IndexPilot's tables.
+    pub fn owner() -> Self {
+        RoleScope::new(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), false)
+    }
+}
+
+impl Drop for RoleScope {
+    fn drop(&mut self) {
+        // SAFETY: as above; the values were read by GetUserIdAndSecContext.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) }
+    }
+}
+
+/// OID of the role the session acts as now.
+pub fn current() -> pg_sys::Oid {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// The current role is a superuser.
+pub fn is_superuser() -> bool {
+    // SAFETY: looks up pg_authid in a valid transaction, which every SQL call has.
+    unsafe { pg_sys::superuser() }
+}

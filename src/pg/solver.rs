@@ -1,0 +1,1 @@
+//! Running HiGHS so that it can be cancelled.

@@ -1,0 +1,119 @@
+//! Queries on IndexPilot's own tables and on the catalogs. Rows come back and parameters go in as JSON, so that a row is a serde
+//! struct and no value is ever pasted into SQL.
+//!
+//! Every query runs as the owner of the extension's tables (callers were checked by EXECUTE rights before) and with
+//! `search_path = pg_catalog, pg_temp`, so neither the caller's rights nor the caller's schemas and operators matter.
+
+use super::error::{Error, Kind, Result};
+use super::role::RoleScope;
+use pgrx::datum::DatumWithOid;
+use pgrx::{JsonB, Spi, pg_sys};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Settings changed here are put back when it is dropped; after an ERROR the aborting transaction does so itself.
+pub struct SettingScope {
+    nest: i32,
+}
+
+impl SettingScope {
+    pub fn new(settings: &[(&std::ffi::CStr, &std::ffi::CStr)]) -> Self {
+        // SAFETY: the pattern of function-local settings (fmgr.c, fmgr_security_definer): open a level, set, close the level.
+        let nest = unsafe { pg_sys::NewGUCNestLevel() };
+        for (name, value) in settings {
+            // SAFETY: both are NUL-terminated and copied by the server.
+            unsafe {
+                pg_sys::set_config_option(
+                    name.as_ptr(),
+                    value.as_ptr(),
+                    pg_sys::GucContext::PGC_SUSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+            }
+        }
+        SettingScope { nest }
+    }
+
+    /// The fixed search path of everything that IndexPilot runs for itself.
+    pub fn safe_search_path() -> Self {
+        SettingScope::new(&[(c"search_path", c"pg_catalog, pg_temp")])
+    }
+}
+
+impl Drop for SettingScope {
+    fn drop(&mut self) {
+        // While an error unwinds, the (sub)transaction that aborts closes the level, and it may be gone already.
+        if !std::thread::panicking() {
+            // SAFETY: closes the level that new() opened.
+            unsafe { pg_sys::AtEOXact_GUC(true, self.nest) };
+        }
+    }
+}
+
+/// Rows of a query: SELECT, or INSERT / UPDATE / DELETE with RETURNING. `$1` is `args` as jsonb.
+pub fn rows<T: DeserializeOwned>(sql: &str, args: Value) -> Result<Vec<T>> {
+    let sql = format!("WITH q AS ({sql}) SELECT pg_catalog.to_jsonb(q) FROM q");
+    let documents = run(&sql, args)?;
+    documents.into_iter().map(|d| serde_json::from_value(d).map_err(Error::from)).collect()
+}
+
+/// The only row of a query that returns one row at most.
+pub fn row<T: DeserializeOwned>(sql: &str, args: Value) -> Result<Option<T>> {
+    Ok(rows(sql, args)?.into_iter().next())
+}
+
+/// The single column of the first row of a query, if there is one and it is not NULL.
+pub fn value<T: DeserializeOwned>(sql: &str, args: Value) -> Result<Option<T>> {
+    let first: Option<serde_json::Map<String, Value>> = row(sql, args)?;
+    match first.and_then(|m| m.into_values().next()) {
+        None | Some(Value::Null) => Ok(None),
+        Some(v) => Ok(Some(serde_json::from_value(v)?)),
+    }
+}
+
+/// A command without result; returns the number of rows it touched.
+pub fn execute(sql: &str, args: Value) -> Result<u64> {
+    let _role = RoleScope::owner();
+    let _path = SettingScope::safe_search_path();
+    Spi::connect_mut(|client| {
+        let args = [DatumWithOid::from(JsonB(args))];
+        let done = client.update(sql, None, &args)?;
+        Ok(done.len() as u64)
+    })
+}
+
+fn run(sql: &str, args: Value) -> Result<Vec<Value>> {
+    let _role = RoleScope::owner();
+    let _path = SettingScope::safe_search_path();
+    Spi::connect_mut(|client| {
+        let args = [DatumWithOid::from(JsonB(args))];
+        let mut found = Vec::new();
+        for tuple in client.update(sql, None, &args)? {
+            if let Some(JsonB(document)) = tuple.get::<JsonB>(1)? {
+                found.push(document);
+            }
+        }
+        Ok(found)
+    })
+}
+
+/// Fails with a clear error where nothing may be written: on a standby and in a read-only transaction.
+pub fn require_writable(what: &str) -> Result<()> {
+    // SAFETY: both read variables of the backend.
+    let (recovery, read_only) = unsafe { (pg_sys::RecoveryInProgress(), pg_sys::XactReadOnly) };
+    if recovery {
+        return Err(Error::new(Kind::ReadOnly, format!("cannot execute {what} during recovery"))
+            .detail("This server is a standby; IndexPilot changes nothing here.")
+            .hint("Connect to the primary server and call it there."));
+    }
+    if read_only {
+        return Err(Error::new(Kind::ReadOnly, format!("cannot execute {what} in a read-only transaction"))
+            .detail("The call writes to IndexPilot's tables.")
+            .hint("Call it in a transaction started with START TRANSACTION READ WRITE."));
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Clock and timeouts of the server.
+
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// Microseconds between the Unix epoch and PostgreSQL's (2000-01-01).
+const EPOCH_SHIFT_US: i64 = 946_684_800 * 1_000_000;
+
+/// Now, in seconds since the Unix epoch.
+pub fn now() -> f64 {
+    // SAFETY: reads the clock.
+    let t = unsafe { pg_sys::GetCurrentTimestamp() };
+    (t + EPOCH_SHIFT_US) as f64 / 1e6
+}
+
+thread_local! {
+    /// A [`TimeoutScope`] ended after its time was over.
+    static FIRED: Cell<bool> = const { Cell::new(false) };
+}
+
+mod sys {
+    // Exported by the server (utils/timeout.h), not bound by pgrx.
+    unsafe extern "C-unwind" {
+        pub fn enable_timeout_after(id: std::ffi::c_int, delay_ms: std::ffi::c_int);
+        pub fn disable_timeout(id: std::ffi::c_int, keep_indicator: bool);
+        pub fn get_timeout_active(id: std::ffi::c_int) -> bool;
+    }
+    /// `STATEMENT_TIMEOUT` of `enum TimeoutId`: the fourth member in every supported version.
+    pub const STATEMENT_TIMEOUT: std::ffi::c_int = 3;
+}
+
+/// While it lives, what runs is cancelled (57014) after the given time. Does nothing when the session has a statement timeout of its
+/// own running: that one is then the limit.
+pub struct TimeoutScope {
+    deadline: Option<Instant>,
+}
+
+impl TimeoutScope {
+    pub fn new(limit: Duration) -> Self {
+        // SAFETY: backends and workers register STATEMENT_TIMEOUT in InitPostgres; arming it only sets the interval timer.
+        let armed = unsafe {
+            let free = !sys::get_timeout_active(sys::STATEMENT_TIMEOUT);
+            if free {
+                sys::enable_timeout_after(sys::STATEMENT_TIMEOUT, limit.as_millis().clamp(1, i32::MAX as u128) as i32);
+            }
+            free
+        };
+        FIRED.set(false);
+        TimeoutScope { deadline: if armed { Instant::now().checked_add(limit) } else { None } }
+    }
+}
+
+impl Drop for TimeoutScope {
+    fn drop(&mut self) {
+        if let Some(deadline) = self.deadline {
+            FIRED.set(Instant::now() >= deadline);
+            // SAFETY: disarms what new() armed.
+            unsafe { sys::disable_timeout(sys::STATEMENT_TIMEOUT, false) };
+        }
+    }
+}
+
+/// The last [`TimeoutScope`] ran out of time: tells our own timeout from a user's cancel. Asking forgets it.
+pub fn own_timeout_fired() -> bool {
+    FIRED.take()
+}

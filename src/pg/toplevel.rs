@@ -1,0 +1,1 @@
+//! Running one utility command as if a client had sent it.

@@ -1,0 +1,1 @@
+//! The tables of schema indexpilot: the only module that writes them.
