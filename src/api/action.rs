@@ -81,7 +81,7 @@ fn wait_for_actions(timeout: Option<pgrx::datum::Interval>, fcinfo: pg_sys::Func
         let seconds = timeout.map_or(3600.0, |t| t.as_micros() as f64 / 1e6).clamp(0.0, 1e9);
         let deadline = Instant::now() + Duration::from_secs_f64(seconds);
         loop {
-            let left = store::action::unfinished()?;
+            let left = store::action::pending()?;
             if left == 0 {
                 return Ok(());
             }

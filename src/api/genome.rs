@@ -14,7 +14,7 @@ fn bootstrap_genome_catalog() -> i64 {
         store::log::append(&Mutation {
             mutation: "bootstrap_genome".into(),
             cause: "call".into(),
-            details: Some(serde_json::json!({ "fields_added": added })),
+            details: serde_json::json!({ "fields_added": added }),
             ..Mutation::default()
         })?;
         Ok(added as i64)
@@ -32,7 +32,7 @@ fn initialize_tenant_expression(tenant_id: &str) -> i64 {
             mutation: "initialize_tenant".into(),
             cause: "call".into(),
             tenant_id: Some(tenant_id.into()),
-            details: Some(serde_json::json!({ "fields_added": added })),
+            details: serde_json::json!({ "fields_added": added }),
             ..Mutation::default()
         })?;
         Ok(added as i64)

@@ -21,7 +21,7 @@ fn log_audit_event(event: Option<&str>, cause: Option<&str>, details: Option<Jso
             cause: cause.into(),
             table_schema,
             table_name,
-            details: details.map(|JsonB(d)| d),
+            details: details.map_or(serde_json::Value::Null, |JsonB(d)| d),
             ..Mutation::default()
         })
     };

@@ -11,8 +11,8 @@ pub struct Mutation {
     /// What happened: `create_index`, `drop_index`, `enable_field`, `action_failed`, ...
     pub mutation: String,
     pub cause: String,
-    /// Role that caused it; `None` stands for the session's user.
-    pub actor: Option<String>,
+    /// Role that caused it, or `indexpilot` when no person did; empty for the session's user.
+    pub actor: String,
     pub table_schema: Option<String>,
     pub table_name: Option<String>,
     pub index_name: Option<String>,
@@ -24,7 +24,8 @@ pub struct Mutation {
     pub after: Option<Value>,
     /// Statement that `rollback()` carries out.
     pub undo: Option<String>,
-    pub details: Option<Value>,
+    /// Further figures.
+    pub details: Value,
 }
 
 /// A row of the log, as it is read.
@@ -41,8 +42,8 @@ pub fn append(mutation: &Mutation) -> Result<i64> {
     let id = spi::value(
         "INSERT INTO indexpilot.mutation_log (mutation, cause, actor, table_schema, table_name, index_name, field_name, tenant_id,
                 action_id, recommendation_id, before, after, undo, details)
-         SELECT m.mutation, m.cause, COALESCE(m.actor, session_user), m.table_schema, m.table_name, m.index_name, m.field_name,
-                m.tenant_id, m.action_id, m.recommendation_id, m.before, m.after, m.undo, COALESCE(m.details, '{}')
+         SELECT m.mutation, m.cause, COALESCE(NULLIF(m.actor, ''), session_user), m.table_schema, m.table_name, m.index_name, m.field_name,
+                m.tenant_id, m.action_id, m.recommendation_id, NULLIF(m.before, 'null'), NULLIF(m.after, 'null'), m.undo, COALESCE(NULLIF(m.details, 'null'), '{}')
            FROM pg_catalog.jsonb_to_record($1) AS m(mutation text, cause text, actor name, table_schema name, table_name name,
                 index_name name, field_name name, tenant_id text, action_id bigint, recommendation_id bigint, before jsonb,
                 after jsonb, undo text, details jsonb)

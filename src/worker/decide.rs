@@ -3,12 +3,13 @@
 use super::decision::Drawn;
 use super::explain;
 use crate::pg::error::{Error, Kind, Result};
-use crate::pg::{catalog, time};
-use crate::store::action::{self, NewAction};
+use crate::pg::{catalog, database, role};
+use crate::store::action::{self, New};
+use indexpilot_core::apply::Kind as ActionKind;
 use crate::store::analysis::{self, Recommendation};
 use crate::store::log::{self, Logged, Mutation};
 use crate::store::{genome, protection};
-use crate::{apply, guc, store, worker};
+use crate::{apply, store, worker};
 use indexpilot_core::model::{Catalog, IndexDef, RelId};
 use indexpilot_core::{ddl, guard};
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
@@ -34,8 +35,8 @@ pub fn guard(catalog: &Catalog, drawn: &mut [Drawn]) -> Result<()> {
 /// Queues the index of a decision; building starts when the transaction commits.
 pub fn enqueue(r: &Recommendation, cause: &str) -> Result<i64> {
     let index_name = r.index_name.clone().ok_or_else(|| Error::internal("decision has no index name"))?;
-    let id = action::enqueue(&NewAction {
-        kind: "create".into(),
+    let id = action::enqueue(&New {
+        kind: ActionKind::Create,
         recommendation_id: Some(r.id),
         reverts: None,
         table_id: r.table_id,
@@ -47,11 +48,11 @@ pub fn enqueue(r: &Recommendation, cause: &str) -> Result<i64> {
         definition: r.definition.clone(),
         statement: r.definition.clone(),
         cause: cause.into(),
-        actor: None,
-        estimated_bytes: Some(r.estimated_bytes),
+        actor: role::session(),
+        estimated_bytes: Some(r.estimated_bytes.max(0) as u64),
     })?;
     analysis::set_state(r.id, "applied")?;
-    worker::wake_after_commit();
+    worker::wake_after_commit(database::current());
     Ok(id)
 }
 
@@ -108,7 +109,7 @@ pub fn cancel(id: i64) -> Result<bool> {
             .hint("SELECT id, state, statement FROM indexpilot.actions ORDER BY id DESC."));
     };
     if cancelled {
-        worker::wake_after_commit();
+        worker::wake_after_commit(database::current());
     }
     Ok(cancelled)
 }
@@ -127,8 +128,8 @@ pub fn rollback(id: i64) -> Result<i64> {
     let m = &logged.mutation;
     let cause = format!("rollback of mutation {id}");
     let action_id = match undo(id, &logged)? {
-        Undo::Drop { statement } => Some(queue_index(m, "drop", &statement, &cause)?),
-        Undo::Create { statement } => Some(queue_index(m, "create", &statement, &cause)?),
+        Undo::Drop { statement } => Some(queue_index(m, ActionKind::Drop, &statement, &cause)?),
+        Undo::Create { statement } => Some(queue_index(m, ActionKind::Create, &statement, &cause)?),
         Undo::Express { enabled } => {
             express(m, enabled, &cause)?;
             None
@@ -145,9 +146,9 @@ pub fn rollback(id: i64) -> Result<i64> {
         before: m.after.clone(),
         after: m.before.clone(),
         undo: None,
-        actor: None,
+        actor: String::new(),
         recommendation_id: None,
-        details: Some(json!({ "mutation": id })),
+        details: json!({ "mutation": id }),
         ..m.clone()
     })?;
     log::mark_undone(id, by)?;
@@ -215,14 +216,14 @@ fn drop_statement(m: &Mutation) -> String {
     format!("DROP INDEX CONCURRENTLY {}", quote_qualified_identifier(schema, m.index_name.clone().unwrap_or_default()))
 }
 
-fn queue_index(m: &Mutation, kind: &str, statement: &str, cause: &str) -> Result<i64> {
+fn queue_index(m: &Mutation, kind: ActionKind, statement: &str, cause: &str) -> Result<i64> {
     let (schema, table) = (m.table_schema.clone().unwrap_or_default(), m.table_name.clone().unwrap_or_default());
     let index_name = m.index_name.clone().unwrap_or_default();
     let table_id = catalog::table_oid(&schema, &table)?.ok_or_else(|| {
         Error::new(Kind::UndefinedTable, format!("table \"{schema}.{table}\" does not exist any more"))
     })?;
     let index_id = catalog::table_oid(&schema, &index_name)?;
-    if kind == "drop" {
+    if kind == ActionKind::Drop {
         let Some(index) = index_id else {
             return Err(Error::new(Kind::UndefinedObject, format!("index \"{schema}.{index_name}\" does not exist any more")));
         };
@@ -232,11 +233,11 @@ fn queue_index(m: &Mutation, kind: &str, statement: &str, cause: &str) -> Result
         }
     }
     let definition = match kind {
-        "drop" => m.after.as_ref().and_then(|a| a.get("definition")).and_then(serde_json::Value::as_str).unwrap_or(statement).to_owned(),
+        ActionKind::Drop => m.after.as_ref().and_then(|a| a.get("definition")).and_then(serde_json::Value::as_str).unwrap_or(statement).to_owned(),
         _ => statement.to_owned(),
     };
-    let id = action::enqueue(&NewAction {
-        kind: kind.into(),
+    let id = action::enqueue(&New {
+        kind,
         recommendation_id: None,
         reverts: m.action_id,
         table_id,
@@ -244,14 +245,14 @@ fn queue_index(m: &Mutation, kind: &str, statement: &str, cause: &str) -> Result
         table_name: table,
         index_schema: schema,
         index_name,
-        index_id: if kind == "drop" { index_id } else { None },
+        index_id: if kind == ActionKind::Drop { index_id } else { None },
         definition,
         statement: statement.into(),
         cause: cause.into(),
-        actor: None,
+        actor: role::session(),
         estimated_bytes: None,
     })?;
-    worker::wake_after_commit();
+    worker::wake_after_commit(database::current());
     Ok(id)
 }
 
@@ -289,7 +290,6 @@ pub fn log_expression(tenant_id: &str, field: &genome::Field, enabled: bool, cau
         before: Some(json!({ "enabled": before })),
         after: Some(json!({ "enabled": enabled })),
         undo: Some(call(before)),
-        details: Some(json!({ "at": time::now(), "mode": guc::mode().as_str() })),
         ..Mutation::default()
     })
 }
