@@ -12,7 +12,7 @@ use crate::pg::error::{Error, Kind, Result};
 
 /// Fails where the library was not preloaded.
 fn require_preload(what: &str) -> Result<()> {
-    if crate::capture::is_active() {
+    if crate::capture::status().active {
         return Ok(());
     }
     Err(Error::new(Kind::Prerequisite, format!("{what} needs indexpilot to be preloaded"))
