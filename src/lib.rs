@@ -23,4 +23,17 @@ extension_sql_file!("../sql/install/90_grants.sql", name = "grants", finalize);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
+    if !guc::startup_bypass() {
+        whatif::init();
+    }
+}
+
+/// What the test server of `cargo pgrx test` is started with.
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["shared_preload_libraries = 'indexpilot'"]
+    }
 }

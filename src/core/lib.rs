@@ -1,3 +1,7 @@
 //! core
 #![forbid(unsafe_code)]
+pub mod candidate;
 pub mod model;
+pub mod select;
+pub mod size;
+pub mod whatif;
