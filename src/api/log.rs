@@ -14,7 +14,7 @@ fn log_audit_event(event: Option<&str>, cause: Option<&str>, details: Option<Jso
         let (Some(event), Some(cause)) = (event, cause) else {
             return Err(Error::new(Kind::InvalidParameter, "event and cause must not be null"));
         };
-        let table = table_name.map(|oid| crate::pg::catalog::table_name(oid.to_u32())).transpose()?.flatten();
+        let table = table_name.map(|oid| crate::pg::catalog::qualified_name(oid.to_u32())).transpose()?.flatten();
         let (table_schema, table_name) = table.unzip();
         store::log::append(&Mutation {
             mutation: event.into(),

@@ -163,7 +163,10 @@ fn analyse(text: &CStr, parameters: &[Parameter]) -> Result<*mut pg_sys::Query> 
             .hint("Give one statement at a time."));
     };
     // SAFETY: a RawStmt holds a parse node, whose tag says what it is.
-    let tag = unsafe { (*(*raw).stmt).type_ };
+    let tag = unsafe {
+        (*raw).stmt = inner((*raw).stmt);
+        (*(*raw).stmt).type_
+    };
     if !matches!(tag, T::T_SelectStmt | T::T_InsertStmt | T::T_UpdateStmt | T::T_DeleteStmt | T::T_MergeStmt) {
         return Err(not_plannable());
     }
@@ -184,6 +187,32 @@ fn analyse(text: &CStr, parameters: &[Parameter]) -> Result<*mut pg_sys::Query> 
         _ => Err(Error::new(Kind::NotSupported, "cannot plan a statement that rules turn into several")
             .detail(format!("Rewriting made {} statements of it.", queries.len()))),
     }
+}
+
+/// The statement inside PREPARE, DECLARE CURSOR, CREATE TABLE AS, EXPLAIN and COPY (query) TO; others are returned as they are.
+///
+/// # Safety
+/// `stmt` is a raw parse node.
+unsafe fn inner(stmt: *mut pg_sys::Node) -> *mut pg_sys::Node {
+    use pg_sys::NodeTag as T;
+    // SAFETY: the tag says which struct it is (parsenodes.h); each field is the raw parse tree of the statement inside.
+    unsafe {
+        let inside = match (*stmt).type_ {
+            T::T_PrepareStmt => (*stmt.cast::<pg_sys::PrepareStmt>()).query,
+            T::T_DeclareCursorStmt => (*stmt.cast::<pg_sys::DeclareCursorStmt>()).query,
+            T::T_CreateTableAsStmt => (*stmt.cast::<pg_sys::CreateTableAsStmt>()).query,
+            T::T_ExplainStmt => (*stmt.cast::<pg_sys::ExplainStmt>()).query,
+            T::T_CopyStmt => (*stmt.cast::<pg_sys::CopyStmt>()).query,
+            _ => stmt,
+        };
+        if inside.is_null() { stmt } else { inside }
+    }
+}
+
+/// `search_path` of the session, in the form of the setting.
+pub fn search_path() -> String {
+    // SAFETY: the string variable behind the setting (namespace.c) is never NULL after start.
+    unsafe { CStr::from_ptr(pg_sys::namespace_search_path) }.to_string_lossy().into_owned()
 }
 
 fn not_plannable() -> Error {

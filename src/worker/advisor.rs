@@ -3,7 +3,7 @@
 use super::decision::{self, Decision, Drawn};
 use super::{decide, flush};
 use crate::pg::error::{Error, Kind, Result};
-use crate::pg::{catalog, role, solver, subxact};
+use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::workload::{Filter, StoredSample, Template};
 use crate::whatif::{self, Parameter, Sample};
 use crate::{guc, store};
@@ -178,7 +178,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         &catalog,
         generated,
         &mut oracle,
-        &mut solver::Highs,
+        &mut solver::Interruptible,
         &mut || start.elapsed().as_secs_f64(),
         &select::Config {
             budget,
@@ -260,7 +260,7 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
     let mut names = Vec::with_capacity(create.len());
     let mut bytes = 0;
     for statement in create {
-        let def = whatif::definition::parse(statement)?;
+        let def = whatif::parse_definition(statement)?;
         let tables = catalog::snapshot(&[def.table])?;
         let Some(table) = tables.table(def.table) else {
             return Err(Error::internal("table vanished while it was looked at"));
@@ -271,7 +271,7 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
         with.push((def, size));
     }
     for index in hide {
-        if !catalog::is_index(index.to_u32())? {
+        if !catalog::is_index(index.to_u32()) {
             return Err(Error::new(Kind::WrongObject, "hide_indexes names an object that is not an index")
                 .detail(format!("Its OID is {}.", index.to_u32()))
                 .hint("Give names of indexes, such as ARRAY['orders_pkey'::regclass]."));
@@ -289,32 +289,36 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
     })
 }
 
-/// What the worker does by itself at each visit of a database, in modes advise and apply: an analysis when one is due.
+/// What the worker does by itself at each visit of a database, in modes advise and apply: an analysis when one is due. Called
+/// outside a transaction.
 pub fn tick() -> Result<()> {
-    let mode = guc::mode();
-    if mode < guc::Mode::Advise || !guc::select() {
+    if guc::mode() < guc::Mode::Advise || !guc::select() {
         return Ok(());
     }
-    let control = store::control::get()?;
-    if control.disabled || control.analysed_s_ago.is_some_and(|s| s < guc::select_interval().as_secs_f64()) {
-        return Ok(());
-    }
+    bgworker::transaction("indexpilot: analysing the workload", || {
+        let control = store::control::get()?;
+        let due = control.analysed_s_ago.is_none_or(|s| s >= guc::select_interval().as_secs_f64());
+        if control.disabled || !due { Ok(()) } else { analyze_by_itself() }
+    })
+}
+
+fn analyze_by_itself() -> Result<()> {
     let request = Request {
         cause: "worker",
-        dry_run: mode != guc::Mode::Apply,
+        dry_run: guc::mode() != guc::Mode::Apply,
         tables: Vec::new(),
         tenant_id: None,
         storage_budget: None,
         concurrently: true,
     };
-    let decisions = subxact::catch(std::panic::AssertUnwindSafe(|| analyze(&request)))?;
+    let decisions = analyze(&request)?;
     let queued = decisions.iter().filter(|d| d.action_id.is_some()).count();
     pgrx::log!("indexpilot: select: {} decisions, {queued} queued", decisions.len());
     Ok(())
 }
 
 fn caller_search_path() -> String {
-    crate::pg::node::search_path()
+    planner::search_path()
 }
 
 impl From<Template> for Study {

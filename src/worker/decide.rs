@@ -219,10 +219,10 @@ fn drop_statement(m: &Mutation) -> String {
 fn queue_index(m: &Mutation, kind: ActionKind, statement: &str, cause: &str) -> Result<i64> {
     let (schema, table) = (m.table_schema.clone().unwrap_or_default(), m.table_name.clone().unwrap_or_default());
     let index_name = m.index_name.clone().unwrap_or_default();
-    let table_id = catalog::table_oid(&schema, &table)?.ok_or_else(|| {
+    let table_id = catalog::oid_of(&schema, &table)?.ok_or_else(|| {
         Error::new(Kind::UndefinedTable, format!("table \"{schema}.{table}\" does not exist any more"))
     })?;
-    let index_id = catalog::table_oid(&schema, &index_name)?;
+    let index_id = catalog::oid_of(&schema, &index_name)?;
     if kind == ActionKind::Drop {
         let Some(index) = index_id else {
             return Err(Error::new(Kind::UndefinedObject, format!("index \"{schema}.{index_name}\" does not exist any more")));
@@ -260,7 +260,7 @@ fn express(m: &Mutation, enabled: bool, cause: &str) -> Result<()> {
     let (schema, table) = (m.table_schema.clone().unwrap_or_default(), m.table_name.clone().unwrap_or_default());
     let tenant = m.tenant_id.clone().unwrap_or_default();
     let field_name = m.field_name.clone().unwrap_or_default();
-    let table_id = catalog::table_oid(&schema, &table)?
+    let table_id = catalog::oid_of(&schema, &table)?
         .ok_or_else(|| Error::new(Kind::UndefinedTable, format!("table \"{schema}.{table}\" does not exist any more")))?;
     let field = genome::field(table_id, &field_name, &tenant)?
         .ok_or_else(|| Error::new(Kind::UndefinedColumn, format!("field \"{field_name}\" is not in the genome any more")))?;
