@@ -33,10 +33,10 @@ fn every_state_can_be_reached() {
     let mut at = 0;
     while at < seen.len() {
         for event in Event::ALL {
-            if let Ok(state) = next(seen[at], event) {
-                if !seen.contains(&state) {
-                    seen.push(state);
-                }
+            if let Ok(state) = next(seen[at], event)
+                && !seen.contains(&state)
+            {
+                seen.push(state);
             }
         }
         at += 1;

@@ -241,11 +241,11 @@ fn decide(
     if let (Some(row), None) = (heaviest(Effect::Slower, true), faster_cited) {
         return (Verdict::Reverted, format!("{}; no query that the decision named became faster", row.sentence()));
     }
-    if let Some(row) = heaviest(Effect::Slower, false) {
-        if lost_ms > saved_ms {
-            let balance = format!("{} were lost since the change, {} saved", time(lost_ms), time(saved_ms));
-            return (Verdict::Reverted, format!("{}; {balance}", row.sentence()));
-        }
+    if let Some(row) = heaviest(Effect::Slower, false)
+        && lost_ms > saved_ms
+    {
+        let balance = format!("{} were lost since the change, {} saved", time(lost_ms), time(saved_ms));
+        return (Verdict::Reverted, format!("{}; {balance}", row.sentence()));
     }
     if let Some(row) = faster_cited {
         let balance = format!("{} were saved since the change, {} lost", time(saved_ms), time(lost_ms));
