@@ -1,7 +1,8 @@
--- Of a dozen urgent orders of one day, how many had something sent by air?
-SELECT EXISTS (SELECT FROM lineitem l WHERE l.l_orderkey = o.o_orderkey AND l.l_shipmode IN ('AIR', 'REG AIR')) AS by_air,
-       count(*) AS orders
-FROM (SELECT o_orderkey FROM orders
-      WHERE o_orderdate = date '1995-11-20' AND o_orderpriority = '1-URGENT'
-      ORDER BY o_orderkey LIMIT 12) o
-GROUP BY by_air;
+-- How many urgent orders of each day of one week had something sent by air?
+SELECT o.o_orderdate, count(*) AS orders
+FROM orders o
+WHERE o.o_orderdate BETWEEN date '1995-11-20' AND date '1995-11-26'
+  AND o.o_orderpriority = '1-URGENT'
+  AND EXISTS (SELECT FROM lineitem l WHERE l.l_orderkey = o.o_orderkey AND l.l_shipmode IN ('AIR', 'REG AIR'))
+GROUP BY o.o_orderdate
+ORDER BY o.o_orderdate;

@@ -51,7 +51,7 @@ pub fn families() -> Vec<Family> {
         Family {
             name: "contact by e-mail",
             sql: "SELECT contact_id, full_name, phone, last_seen_at FROM crm.contacts WHERE tenant_id = $1 AND email = $2",
-            share: Share::Weight(16),
+            share: Share::Weight(22),
             role: Role::Heavy,
             bind: |crm, rng| {
                 let tenant = crm.tenant(rng);
@@ -62,7 +62,7 @@ pub fn families() -> Vec<Family> {
             name: "contacts of organization",
             sql: "SELECT contact_id, full_name, email FROM crm.contacts WHERE tenant_id = $1 AND organization_id = $2 \
                   ORDER BY full_name LIMIT 50",
-            share: Share::Weight(12),
+            share: Share::Weight(15),
             role: Role::Heavy,
             bind: |crm, rng| {
                 let tenant = crm.tenant(rng);
@@ -73,7 +73,7 @@ pub fn families() -> Vec<Family> {
             name: "timeline of contact",
             sql: "SELECT interaction_id, kind, occurred_at, subject FROM crm.interactions WHERE tenant_id = $1 AND contact_id = $2 \
                   ORDER BY occurred_at DESC LIMIT 20",
-            share: Share::Weight(18),
+            share: Share::Weight(15),
             role: Role::Heavy,
             bind: |crm, rng| {
                 let tenant = crm.tenant(rng);
@@ -84,7 +84,7 @@ pub fn families() -> Vec<Family> {
             name: "interactions by kind",
             sql: "SELECT interaction_id, contact_id, occurred_at, subject FROM crm.interactions \
                   WHERE tenant_id = $1 AND kind = $2 AND occurred_at >= $3 AND occurred_at < $4 ORDER BY occurred_at DESC LIMIT 100",
-            share: Share::Weight(8),
+            share: Share::Weight(7),
             role: Role::Heavy,
             bind: |crm, rng| {
                 let from = Crm::some_time_ago(180, rng) - 7 * DAY_S;
@@ -96,14 +96,14 @@ pub fn families() -> Vec<Family> {
             name: "open follow-ups due",
             sql: "SELECT interaction_id, contact_id, due_at, subject FROM crm.interactions \
                   WHERE tenant_id = $1 AND status = 'open' AND due_at <= $2 ORDER BY due_at LIMIT 50",
-            share: Share::Weight(8),
+            share: Share::Weight(7),
             role: Role::Heavy,
             bind: |crm, rng| parameters![crm.tenant(rng), Crm::present(Crm::some_time_ago(90, rng))],
         },
         Family {
             name: "organization by domain",
             sql: "SELECT organization_id, name, industry FROM crm.organizations WHERE tenant_id = $1 AND domain = $2",
-            share: Share::Weight(12),
+            share: Share::Weight(14),
             role: Role::Heavy,
             bind: |crm, rng| {
                 let tenant = crm.tenant(rng);
@@ -122,7 +122,7 @@ pub fn families() -> Vec<Family> {
             name: "contacts by custom region",
             sql: "SELECT contact_id, full_name FROM crm.contacts WHERE tenant_id = $1 AND custom_region = $2 \
                   ORDER BY full_name LIMIT 25",
-            share: Share::Weight(5),
+            share: Share::Weight(3),
             role: Role::Read,
             bind: |crm, rng| {
                 let mut tenant = crm.tenant(rng);
@@ -143,7 +143,7 @@ pub fn families() -> Vec<Family> {
             name: "custom channel (unexpressed)",
             sql: "SELECT interaction_id, contact_id, occurred_at FROM crm.interactions WHERE custom_channel_detail = $1 \
                   AND occurred_at >= $2 ORDER BY occurred_at LIMIT 50",
-            share: Share::Calls(40),
+            share: Share::Calls(24),
             role: Role::Unindexed("interactions", "custom_channel_detail"),
             bind: |_, rng| parameters![CHANNELS[rng.random_range(0..CHANNELS.len())], Crm::present(-365 * DAY_S)],
         },

@@ -1,7 +1,8 @@
-//! The load generator: some connections that run the CRM's families as fast as they can, and one that paces the occasional ones.
+//! The load generator: some connections that run the CRM's families one after another, and one that paces the occasional ones.
 //!
 //! Statements are prepared and bound as an application would. A run is boxed in time; the draw of families and parameters
-//! follows from the seed, so the mix before and after is the same. Latency is what the client sees.
+//! follows from the seed, so the mix before and after is the same. Latency is what the client sees; the short pause after each
+//! call keeps it from being the time that statements wait for one another's processor once they have become fast.
 
 use crate::crm::Crm;
 use crate::failure::{Failure, Result};
@@ -23,6 +24,9 @@ pub struct Plan<'a> {
     pub time: Duration,
     pub seed: u64,
 }
+
+/// Between two calls of a connection.
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// What one run measured, by family in the order of [`Plan::families`].
 pub struct Run {
@@ -55,6 +59,7 @@ pub fn run(plan: &Plan<'_>, bar: &Bar) -> Result<Run> {
                     while Instant::now() < deadline {
                         let family = mix.draw(&mut worker.rng);
                         worker.call(family)?;
+                        std::thread::sleep(PAUSE);
                     }
                     Ok(worker.latencies)
                 })

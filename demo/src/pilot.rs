@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 /// One row of `analyze_and_create_indexes()`.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    pub action_id: Option<i64>,
     pub table: String,
     pub index: Option<String>,
     pub definition: String,
@@ -30,7 +29,6 @@ impl Decision {
 /// A row of `indexpilot.actions`.
 #[derive(Clone, Debug)]
 pub struct Action {
-    pub id: i64,
     pub kind: String,
     pub state: String,
     pub index: String,
@@ -81,23 +79,22 @@ pub fn prepare_genome(client: &mut Client) -> Result<(i64, i64, i64)> {
 /// The main call: analyse, decide, and queue the building.
 pub fn analyze(client: &mut Client, budget_bytes: i64) -> Result<Vec<Decision>> {
     let rows = client.query(
-        "SELECT action_id, table_name, index_name, definition, decision, reason, reason_detail, estimated_bytes, \
+        "SELECT table_name, index_name, definition, decision, reason, reason_detail, estimated_bytes, \
          saved_ms_per_hour, write_ms_per_hour FROM indexpilot.analyze_and_create_indexes(storage_budget => $1)",
         &[&budget_bytes],
     )?;
     rows.iter()
         .map(|row| {
             Ok(Decision {
-                action_id: row.try_get(0)?,
-                table: row.try_get::<_, Option<String>>(1)?.unwrap_or_default(),
-                index: row.try_get(2)?,
-                definition: row.try_get::<_, Option<String>>(3)?.unwrap_or_default(),
-                decision: row.try_get(4)?,
-                reason: row.try_get(5)?,
-                detail: row.try_get::<_, Option<String>>(6)?.unwrap_or_default(),
-                estimated_bytes: row.try_get(7)?,
-                saved_ms_per_hour: row.try_get(8)?,
-                write_ms_per_hour: row.try_get(9)?,
+                table: row.try_get::<_, Option<String>>(0)?.unwrap_or_default(),
+                index: row.try_get(1)?,
+                definition: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
+                decision: row.try_get(3)?,
+                reason: row.try_get(4)?,
+                detail: row.try_get::<_, Option<String>>(5)?.unwrap_or_default(),
+                estimated_bytes: row.try_get(6)?,
+                saved_ms_per_hour: row.try_get(7)?,
+                write_ms_per_hour: row.try_get(8)?,
             })
         })
         .collect()
@@ -144,20 +141,19 @@ pub fn wait_for_verdicts(client: &mut Client, timeout: Duration, bar: &Bar) -> R
 
 pub fn actions(client: &mut Client) -> Result<Vec<Action>> {
     let rows = client.query(
-        "SELECT id, kind, state, index_name::text, estimated_bytes, index_bytes, coalesce(error_message, blocked_reason) \
+        "SELECT kind, state, index_name::text, estimated_bytes, index_bytes, coalesce(error_message, blocked_reason) \
          FROM indexpilot.actions ORDER BY id",
         &[],
     )?;
     rows.iter()
         .map(|row| {
             Ok(Action {
-                id: row.try_get(0)?,
-                kind: row.try_get(1)?,
-                state: row.try_get(2)?,
-                index: row.try_get(3)?,
-                estimated_bytes: row.try_get(4)?,
-                built_bytes: row.try_get(5)?,
-                trouble: row.try_get(6)?,
+                kind: row.try_get(0)?,
+                state: row.try_get(1)?,
+                index: row.try_get(2)?,
+                estimated_bytes: row.try_get(3)?,
+                built_bytes: row.try_get(4)?,
+                trouble: row.try_get(5)?,
             })
         })
         .collect()

@@ -16,6 +16,8 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("indexpilot.verify_delay", "'5s'"),
     ("indexpilot.verify_timeout", "'2min'"),
     ("indexpilot.verify_min_calls", "2"),
+    // In some hundred calls per table, three are few.
+    ("indexpilot.candidate_min_usage", "0.03"),
     ("indexpilot.guard_max_actions_per_hour", "1000"),
     ("shared_buffers", "'512MB'"),
     ("maintenance_work_mem", "'128MB'"),
