@@ -20,4 +20,5 @@ extension_sql_file!("../sql/install/10_tables.sql", name = "tables", bootstrap);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
+    worker::init();
 }

@@ -193,3 +193,9 @@ unsafe fn must_be_empty(name: *const c_char, dropped: bool) {
         }
     }
 }
+
+/// The extension is installed in this session's database. In a transaction.
+pub fn has_extension() -> bool {
+    // SAFETY: looks the name up in pg_extension; nothing is raised when there is none.
+    unsafe { pg_sys::get_extension_oid(c"indexpilot".as_ptr(), true) != pg_sys::InvalidOid }
+}
