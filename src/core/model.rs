@@ -81,9 +81,11 @@ impl IndexDef {
             return false;
         }
         let same = self.keys.iter().zip(&other.keys).all(|(a, b)| a == b);
-        let reversed = self.keys.iter().zip(&other.keys).all(|(a, b)| {
-            a.column == b.column && a.descending != b.descending && a.nulls_first != b.nulls_first
-        });
+        let reversed = self
+            .keys
+            .iter()
+            .zip(&other.keys)
+            .all(|(a, b)| a.column == b.column && a.descending != b.descending && a.nulls_first != b.nulls_first);
         (same || reversed) && other.include.iter().all(|c| self.columns().any(|d| d == *c))
     }
 }
