@@ -102,16 +102,7 @@ unsafe extern "C-unwind" fn process_utility(
         let after = before_command(pstmt);
         match PREVIOUS {
             Some(previous) => previous(pstmt, query, read_only_tree, context, params, environment, dest, completion),
-            None => sys::standard_ProcessUtility(
-                pstmt,
-                query,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                dest,
-                completion,
-            ),
+            None => sys::standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment, dest, completion),
         }
         if after != NOTHING {
             after_command(after);
@@ -143,7 +134,7 @@ unsafe extern "C-unwind" fn before_command(pstmt: *mut pg_sys::PlannedStmt) -> i
                 NOTHING
             }
             T::T_CreatedbStmt => {
-                if let Some(template) = option(( *node.cast::<pg_sys::CreatedbStmt>()).options, c"template") {
+                if let Some(template) = option((*node.cast::<pg_sys::CreatedbStmt>()).options, c"template") {
                     must_be_empty(pg_sys::defGetString(template), false);
                 }
                 DATABASES

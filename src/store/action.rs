@@ -98,8 +98,7 @@ pub fn enqueue(new: &New) -> Result<i64> {
     let sql = "SELECT id FROM indexpilot.actions WHERE kind = $1->>'kind' AND index_schema = ($1->>'index_schema')::name \
                AND index_name = ($1->>'index_name')::name AND state IN ('queued', 'building', 'blocked')";
     spi::value(sql, new)?.ok_or_else(|| {
-        Error::new(Kind::InUse, "an action for this index was just queued or finished by somebody else")
-            .hint("Try again.")
+        Error::new(Kind::InUse, "an action for this index was just queued or finished by somebody else").hint("Try again.")
     })
 }
 

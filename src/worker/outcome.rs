@@ -142,13 +142,7 @@ fn look(action: &Action) -> Result<Look> {
 }
 
 /// Changes the row, the registry and the log together. In a transaction.
-pub fn record(
-    action: &Action,
-    event: Event,
-    index: Option<&Index>,
-    failure: Option<&Failure>,
-    seconds: Option<f64>,
-) -> Result<()> {
+pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Option<&Failure>, seconds: Option<f64>) -> Result<()> {
     let again = backoff_s(action.attempts);
     match event {
         Event::Retry => action::postpone(action.id, again, None, None)?,
@@ -261,12 +255,9 @@ fn report(action: &Action, event: Event, failure: Option<&Failure>, seconds: Opt
     };
     let index = format!("{}.{}", action.index_schema, action.index_name);
     match failure.filter(|_| !matches!(event, Event::Built | Event::Done)) {
-        Some(failure) => pgrx::log!(
-            "indexpilot: apply: action {}, {} of {index}: {what}: {}",
-            action.id,
-            action.kind.as_str(),
-            failure.error
-        ),
+        Some(failure) => {
+            pgrx::log!("indexpilot: apply: action {}, {} of {index}: {what}: {}", action.id, action.kind.as_str(), failure.error)
+        }
         None => pgrx::log!(
             "indexpilot: apply: action {}, {} of {index}: {what}{}",
             action.id,

@@ -133,8 +133,7 @@ pub fn claim(database: Oid, role: Role) -> bool {
     STATE
         .locked(|state| {
             state.find_or_add(database).is_some_and(|slot| {
-                slot.holds.load(SeqCst) == 0
-                    && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok()
+                slot.holds.load(SeqCst) == 0 && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok()
             })
         })
         .unwrap_or(false)
