@@ -4,6 +4,7 @@ pub mod bgworker;
 pub mod catalog;
 pub mod compat;
 pub mod database;
+pub mod disk;
 pub mod error;
 pub mod hook;
 pub mod indexstmt;
