@@ -19,5 +19,13 @@ extension_sql_file!("../sql/install/10_tables.sql", name = "tables", bootstrap);
 /// Called when the server loads the library. Without preload the SQL functions that need no capture still work.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    if pg::startup::binary_upgrade() {
+        return;
+    }
     guc::init();
+    // Loaded into a running session there is no shared memory to be had: the functions that need capture say so.
+    if !pg::startup::preloading() || guc::startup_bypass() {
+        return;
+    }
+    capture::init();
 }

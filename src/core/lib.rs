@@ -1,3 +1,4 @@
 //! core
 #![forbid(unsafe_code)]
+pub mod histogram;
 pub mod model;
