@@ -1,1 +1,3 @@
 //! The SQL functions, thin.
+
+mod capture;
