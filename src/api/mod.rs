@@ -1,3 +1,1 @@
 //! The SQL functions, thin.
-
-mod capture;

@@ -27,6 +27,26 @@ mod capture_test {
         capture::clear(database());
     }
 
+    /// Figures by name; none without preload.
+    #[pg_extern]
+    fn status() -> TableIterator<'static, (name!(name, String), name!(value, i64))> {
+        let s = capture::status();
+        let figures = [
+            ("entries", s.entries),
+            ("evicted", s.evicted),
+            ("dropped", s.dropped),
+            ("samples_dropped", s.samples_dropped),
+            ("samples_too_long", s.samples_too_long),
+            ("without_queryid", s.without_queryid),
+            ("untracked", s.untracked),
+            ("failures", s.failures),
+            ("bytes", s.bytes),
+            ("epoch_us", s.epoch),
+        ];
+        let rows: Vec<_> = figures.into_iter().filter(|_| s.active).map(|(name, value)| (name.to_owned(), value as i64)).collect();
+        TableIterator::new(rows)
+    }
+
     /// Takes the counters, one document for each template.
     #[pg_extern]
     fn stats() -> SetOfIterator<'static, pgrx::JsonB> {
