@@ -72,8 +72,11 @@ mod capture_test {
         let all: Vec<_> = capture::take_samples(database())
             .into_iter()
             .map(|s| {
-                let parameters: Vec<_> =
-                    s.parameters.iter().map(|p| serde_json::json!({"type": p.type_oid, "value": p.value, "known": p.known})).collect();
+                let parameters: Vec<_> = s
+                    .parameters
+                    .iter()
+                    .map(|p| serde_json::json!({"type": p.type_oid, "value": p.value, "known": p.known}))
+                    .collect();
                 pgrx::JsonB(serde_json::json!({
                     "role": s.role, "tenant": s.tenant, "queryid": s.queryid as i64, "relations": s.relations, "text": s.text,
                     "search_path": s.search_path, "parameters": parameters, "literals": s.literals,
@@ -111,7 +114,17 @@ mod tests {
 
     #[pg_test]
     fn values_are_printed_as_their_types_read_them() {
-        for days in ["2000-01-01", "2024-02-29", "1999-12-31", "1970-01-01", "infinity", "-infinity", "0001-01-01", "4713-01-01 BC", "5874897-12-31"] {
+        for days in [
+            "2000-01-01",
+            "2024-02-29",
+            "1999-12-31",
+            "1970-01-01",
+            "infinity",
+            "-infinity",
+            "0001-01-01",
+            "4713-01-01 BC",
+            "5874897-12-31",
+        ] {
             let n = Spi::get_one::<pgrx::datum::Date>(&format!("SELECT '{days}'::date")).unwrap().unwrap();
             let mut buffer = [0u8; 64];
             let mut out = std::io::Cursor::new(&mut buffer[..]);
