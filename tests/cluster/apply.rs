@@ -20,7 +20,7 @@ fn with(builder: indexpilot_tests::Builder) -> Result<Cluster> {
         .setting("autovacuum", "off")
         .start()?;
     let mut admin = cluster.connect("postgres", "postgres")?;
-    for sql in ["CREATE ROLE shopkeeper LOGIN", "CREATE ROLE stranger LOGIN", "CREATE ROLE clerk", "CREATE DATABASE shop OWNER shopkeeper"] {
+    for sql in ["CREATE ROLE shopkeeper LOGIN CREATEDB", "CREATE ROLE stranger LOGIN", "CREATE ROLE clerk", "CREATE DATABASE shop OWNER shopkeeper"] {
         admin.batch_execute(sql)?;
     }
     connect(&cluster)?.batch_execute(
