@@ -55,3 +55,149 @@ pub fn owns_database(database: pg_sys::Oid, role: pg_sys::Oid) -> bool {
 pub const FORCE_PARALLEL: &CStr = c"force_parallel_mode";
 #[cfg(not(feature = "pg15"))]
 pub const FORCE_PARALLEL: &CStr = c"debug_parallel_query";
+/// The cost function of an index access method.
+pub type CostEstimate = unsafe extern "C-unwind" fn(
+    *mut pg_sys::PlannerInfo,
+    *mut pg_sys::IndexPath,
+    f64,
+    *mut pg_sys::Cost,
+    *mut pg_sys::Cost,
+    *mut pg_sys::Selectivity,
+    *mut f64,
+    *mut f64,
+);
+
+/// Gives a planner's index its cost function.
+///
+/// # Safety
+/// `index` is a live IndexOptInfo.
+pub unsafe fn set_cost_estimate(index: *mut pg_sys::IndexOptInfo, function: CostEstimate) {
+    // SAFETY: until 15 the field is declared without arguments, because pathnodes.h does not know them; cost_index casts it back.
+    #[cfg(feature = "pg15")]
+    unsafe {
+        (*index).amcostestimate = Some(std::mem::transmute::<CostEstimate, unsafe extern "C-unwind" fn()>(function));
+    }
+    // SAFETY: a plain field.
+    #[cfg(not(feature = "pg15"))]
+    unsafe {
+        (*index).amcostestimate = Some(function);
+    }
+}
+
+/// B-tree operator families that an operator belongs to, each with its strategy number (1 `<`, 2 `<=`, 3 `=`, 4 `>=`, 5 `>`).
+pub fn btree_strategies(operator: pg_sys::Oid) -> Vec<(pg_sys::Oid, i32)> {
+    // SAFETY: a catalog lookup that returns a list of its own; COMPARE_* numbers are the B-tree strategies (cmptype.h, 18).
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return super::node::list::<pg_sys::OpBtreeInterpretation>(pg_sys::get_op_btree_interpretation(operator))
+            .map(|i| ((*i).opfamily_id, (*i).strategy))
+            .collect();
+        #[cfg(feature = "pg18")]
+        return super::node::list::<pg_sys::OpIndexInterpretation>(pg_sys::get_op_index_interpretation(operator))
+            .map(|i| ((*i).opfamily_id, (*i).cmptype as i32))
+            .collect();
+    }
+}
+
+/// The pathkey's order is descending.
+pub fn descending(key: &pg_sys::PathKey) -> bool {
+    #[cfg(not(feature = "pg18"))]
+    return key.pk_strategy == pg_sys::BTGreaterStrategyNumber as i32;
+    #[cfg(feature = "pg18")]
+    return key.pk_cmptype == pg_sys::CompareType::COMPARE_GT;
+}
+
+/// EXPLAIN of a finished plan, without running it.
+///
+/// # Safety
+/// All pointers are live; `params` may be null. A snapshot is active.
+pub unsafe fn explain_one_plan(
+    stmt: *mut pg_sys::PlannedStmt,
+    state: *mut pg_sys::ExplainState,
+    text: &CStr,
+    params: pg_sys::ParamListInfo,
+) {
+    use std::ptr::{null, null_mut};
+    // SAFETY: what the caller promises; durations and buffer usage may be left out.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        pg_sys::ExplainOnePlan(stmt, null_mut(), state, text.as_ptr(), params, null_mut(), null(), null());
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        pg_sys::ExplainOnePlan(stmt, null_mut(), state, text.as_ptr(), params, null_mut(), null(), null(), null());
+    }
+}
+
+/// What ExecutorRun is given beside the query.
+#[derive(Clone, Copy)]
+pub struct RunArgs {
+    pub direction: pg_sys::ScanDirection::Type,
+    pub count: u64,
+    #[cfg(not(feature = "pg18"))]
+    pub execute_once: bool,
+}
+
+/// Defines an ExecutorRun hook `$name` that calls `$body(query, RunArgs)`.
+#[cfg(not(feature = "pg18"))]
+macro_rules! executor_run_hook {
+    ($name:ident, $body:path) => {
+        unsafe extern "C-unwind" fn $name(
+            query: *mut pg_sys::QueryDesc,
+            direction: pg_sys::ScanDirection::Type,
+            count: u64,
+            execute_once: bool,
+        ) {
+            // SAFETY: the server's promises to the hook are what the body wants.
+            unsafe { $body(query, $crate::pg::compat::RunArgs { direction, count, execute_once }) }
+        }
+    };
+}
+
+/// Defines an ExecutorRun hook `$name` that calls `$body(query, RunArgs)`.
+#[cfg(feature = "pg18")]
+macro_rules! executor_run_hook {
+    ($name:ident, $body:path) => {
+        unsafe extern "C-unwind" fn $name(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64) {
+            // SAFETY: the server's promises to the hook are what the body wants.
+            unsafe { $body(query, $crate::pg::compat::RunArgs { direction, count }) }
+        }
+    };
+}
+pub(crate) use executor_run_hook;
+
+mod sys {
+    use super::pg_sys;
+    // Without pgrx's wrapper, whose guard would replace an error by a poorer one.
+    unsafe extern "C-unwind" {
+        #[cfg(not(feature = "pg18"))]
+        pub fn standard_ExecutorRun(q: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
+        #[cfg(feature = "pg18")]
+        pub fn standard_ExecutorRun(q: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
+    }
+}
+
+/// Calls the previous ExecutorRun hook, or the server's function. An error jumps past the caller.
+///
+/// # Safety
+/// For an ExecutorRun hook only, with the arguments that it was given.
+pub unsafe fn executor_run(previous: pg_sys::ExecutorRun_hook_type, query: *mut pg_sys::QueryDesc, args: RunArgs) {
+    let RunArgs { direction, count, .. } = args;
+    // SAFETY: as the caller promises.
+    #[cfg(not(feature = "pg18"))]
+    unsafe {
+        match previous {
+            Some(hook) => hook(query, direction, count, args.execute_once),
+            None => sys::standard_ExecutorRun(query, direction, count, args.execute_once),
+        }
+    }
+    // SAFETY: as the caller promises.
+    #[cfg(feature = "pg18")]
+    unsafe {
+        match previous {
+            Some(hook) => hook(query, direction, count),
+            None => sys::standard_ExecutorRun(query, direction, count),
+        }
+    }
+}
+
+/// MERGE, since version 15.
+pub const CMD_MERGE: pg_sys::CmdType::Type = pg_sys::CmdType::CMD_MERGE;
