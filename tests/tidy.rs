@@ -107,7 +107,7 @@ fn unsafe_code_says_why_it_is_sound() {
     objects(
         rules::safety_comments,
         "src/pg/x.rs",
-        "//! Reads trees.\n//!\n//! # Safety\n//! Pointers live.\npub unsafe fn f() {}\n",
+        "//! Reads trees.\n//!\n//! # Safety\n//! Pointers live.\n\nuse x;\n\npub unsafe fn f() {}\n",
     );
     accepts(rules::safety_comments, "src/pg/x.rs", "type F = unsafe extern \"C-unwind\" fn(i32);\n");
     all_files(rules::safety_comments);
