@@ -2,6 +2,9 @@
 //!
 //! A worker of ours ends at once on SIGTERM (`die`: FATAL, exit code 1), whatever statement it runs. A handler that only sets a
 //! flag, as pgrx offers it, would hold up a fast shutdown and DROP DATABASE until the statement ends.
+//!
+//! # Safety
+//! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use super::compat;
 use super::error::{Error, Result};

@@ -1,0 +1,4 @@
+//! Tests on throw-away clusters: what only shows when servers start, stop, crash and stand by.
+
+#[path = "cluster/smoke.rs"]
+mod smoke;
