@@ -11,6 +11,9 @@
 //! Only statements that a client sent are captured. `INSIDE` is set while one is planned, started, run or finished and while a
 //! utility command runs, so what functions, triggers, DO blocks and procedures execute is passed through without further ado. A
 //! statement that runs without an active portal was not sent by a client either: deferred triggers, input functions, workers.
+//!
+//! # Safety
+//! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use super::sample::{MAX_PARAMETERS, MAX_TEXT, MAX_VALUE, Refused, Ring, Value};
 use super::table::{Execution, Key, RELATIONS, Table, Template, mix};

@@ -1,4 +1,7 @@
 //! Reading the text of a CREATE INDEX through the server's own parser.
+//!
+//! # Safety
+//! The functions that read trees are given what the server's parser returned, which lives as long as the memory context of the call.
 
 use super::error::{Error, Kind, Result};
 use super::{node, subxact};

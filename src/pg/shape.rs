@@ -2,6 +2,9 @@
 //!
 //! The planner has done the hard part by then: views are expanded, subqueries pulled up, constants folded, equalities gathered in
 //! equivalence classes. Only plain columns count; a condition on an expression is no use to a plain index.
+//!
+//! # Safety
+//! The functions run inside the planner, on its own structures; a node is null or a live node of the type that its tag says.
 
 use super::node::{cast, list, members, strip_relabel};
 use super::{compat, relinfo};

@@ -2,6 +2,9 @@
 //!
 //! A region is a `static` that is registered from `_PG_init`. After a crash of any backend the postmaster makes the shared memory
 //! anew, so every region starts from zero again. Without preload a region stays absent, and [`Region::get`] says so.
+//!
+//! # Safety
+//! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use pgrx::pg_sys;
 use std::cell::UnsafeCell;

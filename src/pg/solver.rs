@@ -2,6 +2,9 @@
 //!
 //! good_lp has no callback, so the raw model is given one. HiGHS is C++: nothing may be raised through it. The callback only reads
 //! the flags that the signal handlers set and asks HiGHS to stop; the caller processes interrupts when the solver has returned.
+//!
+//! # Safety
+//! HiGHS alone calls the callback, while it solves, with pointers that are valid for the call.
 
 use good_lp::solvers::highs::HighsProblem;
 use indexpilot_core::select::{Milp, MilpResult};

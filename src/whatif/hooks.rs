@@ -2,6 +2,9 @@
 //! depth 1: what immutable functions plan while it runs sees the database as it is.
 //!
 //! A session ends with its value, also while an error unwinds; the end of the transaction ends it in any case.
+//!
+//! # Safety
+//! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::hook::Previous;
