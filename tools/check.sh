@@ -46,7 +46,7 @@ step() { # NAME COMMAND...: runs it, shows and keeps its output, counts its test
 # The solver is built by a build script, which cargo builds anew for every selection of packages that resolves its dependencies to
 # other features. So everything that needs it selects the workspace, and the root package's own tests (pg_*) are left to pgtest.
 core_tests() {
-  cargo test --workspace --lib --no-default-features --features "indexpilot/pg$pg_major indexpilot/pg_test" -- --skip ::pg_
+  cargo test --workspace --lib --bins --no-default-features --features "indexpilot/pg$pg_major indexpilot/pg_test" -- --skip ::pg_
 }
 
 pg_tests() {
@@ -112,7 +112,7 @@ missing_expected() {
 }
 
 cluster_tests() {
-  PG_CONFIG=$private_pg_config cargo test -p indexpilot-tests
+  PG_CONFIG=$private_pg_config cargo test --workspace --test '*' --no-fail-fast
 }
 
 run() {
