@@ -35,7 +35,7 @@ SELECT decision, reason FROM indexpilot.analyze_and_create_indexes(tables => ARR
 BEGIN;
 SELECT count(*) AS customers FROM shop.customers WHERE email = 'user7@example.org';
 SELECT indexpilot.capture_flush() > 0 AS flushed;
-SELECT decision, index_name FROM indexpilot.analyze_and_create_indexes(tables => ARRAY['shop.customers'::regclass], concurrently => false) WHERE decision = 'create';
+SELECT decision, index_name FROM indexpilot.analyze_and_create_indexes(tables => ARRAY['shop.customers'::regclass], storage_budget => 10000000, concurrently => false) WHERE decision = 'create';
 SELECT count(*) AS there FROM pg_indexes WHERE schemaname = 'shop' AND indexname LIKE 'ip_customers%';
 ROLLBACK;
 SELECT count(*) AS gone FROM pg_indexes WHERE schemaname = 'shop' AND indexname LIKE 'ip_customers%';
