@@ -15,9 +15,25 @@ use pgrx::prelude::*;
 ::pgrx::pg_module_magic!(name, version);
 
 extension_sql_file!("../sql/install/10_tables.sql", name = "tables", bootstrap);
+extension_sql_file!("../sql/install/20_functions.sql", name = "functions", requires = ["tables"]);
+extension_sql_file!("../sql/install/30_views.sql", name = "views", requires = ["functions"]);
+extension_sql_file!("../sql/install/90_grants.sql", name = "grants", finalize);
 
 /// Called when the server loads the library. Without preload the SQL functions that need no capture still work.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
+    if !guc::startup_bypass() {
+        whatif::init();
+    }
+}
+
+/// What the test server of `cargo pgrx test` is started with.
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["shared_preload_libraries = 'indexpilot'"]
+    }
 }

@@ -1,4 +1,4 @@
--- Tables of IndexPilot. Users read the views of 20_views.sql; only the extension's own code writes here.
+-- Tables of IndexPilot. Users read the views of 30_views.sql; only the extension's own code writes here.
 -- What belongs to users (genome, profiles, log, registry of managed indexes) is marked for pg_dump at the end; measurements are not.
 
 -- ---------------------------------------------------------------------------------------------------------------- genome

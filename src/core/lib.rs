@@ -1,3 +1,19 @@
-//! core
+//! The decisions of IndexPilot, without PostgreSQL: owned data in, owned data out.
+//!
+//! workload → candidate → whatif → select → guard → apply → verify, each a module with one verb: `build`, `generate`, `cost`, `solve`,
+//! `review`, `next`, `judge`. Nothing here reads a clock, a setting or a catalog.
 #![forbid(unsafe_code)]
+
+pub mod apply;
+pub mod candidate;
+pub mod ddl;
+#[cfg(test)]
+mod fixture;
+pub mod guard;
+pub mod histogram;
 pub mod model;
+pub mod select;
+pub mod size;
+pub mod verify;
+pub mod whatif;
+pub mod workload;

@@ -81,9 +81,11 @@ impl IndexDef {
             return false;
         }
         let same = self.keys.iter().zip(&other.keys).all(|(a, b)| a == b);
-        let reversed = self.keys.iter().zip(&other.keys).all(|(a, b)| {
-            a.column == b.column && a.descending != b.descending && a.nulls_first != b.nulls_first
-        });
+        let reversed = self
+            .keys
+            .iter()
+            .zip(&other.keys)
+            .all(|(a, b)| a.column == b.column && a.descending != b.descending && a.nulls_first != b.nulls_first);
         (same || reversed) && other.include.iter().all(|c| self.columns().any(|d| d == *c))
     }
 }
@@ -248,11 +250,30 @@ impl Query {
         (self.total_ms > 0.0 && planned > 0.0).then(|| self.total_ms / planned)
     }
 
+    /// [`Self::weight`] for a query among others: what was not measured is taken to be as fast per unit of planner cost as the
+    /// rest of the workload (`mean` from [`mean_ms_per_cost`]), so that all weights have one unit.
+    pub fn weight_among(&self, mean: Option<f64>) -> f64 {
+        self.ms_per_cost().or(mean).unwrap_or(1.0) * self.calls
+    }
+
     /// What one unit of this query's planner cost weighs in the objective: measured milliseconds where there are any (so that the
     /// objective is time), else calls.
     pub fn weight(&self) -> f64 {
         self.ms_per_cost().map_or(self.calls, |ms| ms * self.calls)
     }
+}
+
+/// Milliseconds that one unit of planner cost takes on average over the measured queries; `None` when none was measured.
+pub fn mean_ms_per_cost(queries: &[Query]) -> Option<f64> {
+    let measured = || queries.iter().filter(|q| q.ms_per_cost().is_some());
+    // Sorted, so that the sum does not depend on the order of the queries.
+    let sum = |value: &dyn Fn(&Query) -> f64| {
+        let mut values: Vec<f64> = measured().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values.iter().sum::<f64>()
+    };
+    let planned = sum(&|q| q.calls * q.shape.base_cost);
+    (planned > 0.0).then(|| sum(&|q| q.total_ms) / planned)
 }
 
 /// Why something was not done. The text is what users see in `reason` columns; it never changes once released.
@@ -279,6 +300,11 @@ pub enum Reason {
     TableCap,
     /// No index may be made on this table.
     Refused,
+    /// An index that was chosen serves these scans too.
+    #[serde(rename = "covered_by_chosen")]
+    Covered,
+    /// The column's type has no B-tree order.
+    Unsortable,
 }
 
 impl Reason {
@@ -294,6 +320,8 @@ impl Reason {
             Reason::Budget => "budget",
             Reason::TableCap => "table_cap",
             Reason::Refused => "refused",
+            Reason::Covered => "covered_by_chosen",
+            Reason::Unsortable => "unsortable",
         }
     }
 }

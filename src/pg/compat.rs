@@ -8,3 +8,121 @@ pub fn reserve_guc_prefix(prefix: &'static CStr) {
     // SAFETY: takes a NUL-terminated name and copies it.
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
 }
+
+/// Installs a signal handler of the server.
+///
+/// # Safety
+/// `handler` must be async-signal-safe, as the server's own handlers are.
+pub unsafe fn pqsignal(signal: i32, handler: pg_sys::pqsigfunc) {
+    #[cfg(not(feature = "pg18"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        pg_sys::pqsignal(signal, handler);
+    }
+    #[cfg(feature = "pg18")]
+    // SAFETY: the caller's promise.
+    unsafe {
+        pg_sys::pqsignal_be(signal, handler);
+    }
+}
+
+/// Runs a portal to its end as a top-level command. PostgreSQL 18 dropped the argument `run_once`.
+///
+/// # Safety
+/// `portal` must have been started, `dest` must be a live receiver and `done` writable.
+pub unsafe fn portal_run(portal: pg_sys::Portal, dest: *mut pg_sys::DestReceiver, done: *mut pg_sys::QueryCompletion) -> bool {
+    const FETCH_ALL: std::ffi::c_long = std::ffi::c_long::MAX;
+    #[cfg(not(feature = "pg18"))]
+    // SAFETY: the caller's promise.
+    return unsafe { pg_sys::PortalRun(portal, FETCH_ALL, true, true, dest, dest, done) };
+    #[cfg(feature = "pg18")]
+    // SAFETY: the caller's promise.
+    return unsafe { pg_sys::PortalRun(portal, FETCH_ALL, true, dest, dest, done) };
+}
+
+/// `role` may drop or alter the database.
+pub fn owns_database(database: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    #[cfg(feature = "pg15")]
+    // SAFETY: looks up pg_database; raises when the row is gone, which callers have just looked up.
+    return unsafe { pg_sys::pg_database_ownercheck(database, role) };
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as above.
+    return unsafe { pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, role) };
+}
+
+/// Name of the setting that makes every query parallel, for testing only: our sessions switch it off.
+#[cfg(feature = "pg15")]
+pub const FORCE_PARALLEL: &CStr = c"force_parallel_mode";
+#[cfg(not(feature = "pg15"))]
+pub const FORCE_PARALLEL: &CStr = c"debug_parallel_query";
+/// The cost function of an index access method.
+pub type CostEstimate = unsafe extern "C-unwind" fn(
+    *mut pg_sys::PlannerInfo,
+    *mut pg_sys::IndexPath,
+    f64,
+    *mut pg_sys::Cost,
+    *mut pg_sys::Cost,
+    *mut pg_sys::Selectivity,
+    *mut f64,
+    *mut f64,
+);
+
+/// Gives a planner's index its cost function.
+///
+/// # Safety
+/// `index` is a live IndexOptInfo.
+pub unsafe fn set_cost_estimate(index: *mut pg_sys::IndexOptInfo, function: CostEstimate) {
+    // SAFETY: until 15 the field is declared without arguments, because pathnodes.h does not know them; cost_index casts it back.
+    #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+    unsafe {
+        (*index).amcostestimate = Some(std::mem::transmute::<CostEstimate, unsafe extern "C-unwind" fn()>(function));
+    }
+    // SAFETY: a plain field.
+    #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
+    unsafe {
+        (*index).amcostestimate = Some(function);
+    }
+}
+
+/// B-tree operator families that an operator belongs to, each with its strategy number (1 `<`, 2 `<=`, 3 `=`, 4 `>=`, 5 `>`).
+pub fn btree_strategies(operator: pg_sys::Oid) -> Vec<(pg_sys::Oid, i32)> {
+    // SAFETY: a catalog lookup that returns a list of its own; COMPARE_* numbers are the B-tree strategies (cmptype.h, 18).
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return super::node::list::<pg_sys::OpBtreeInterpretation>(pg_sys::get_op_btree_interpretation(operator))
+            .map(|i| ((*i).opfamily_id, (*i).strategy))
+            .collect();
+        #[cfg(feature = "pg18")]
+        return super::node::list::<pg_sys::OpIndexInterpretation>(pg_sys::get_op_index_interpretation(operator))
+            .map(|i| ((*i).opfamily_id, (*i).cmptype as i32))
+            .collect();
+    }
+}
+
+/// The pathkey's order is descending.
+pub fn descending(key: &pg_sys::PathKey) -> bool {
+    #[cfg(not(feature = "pg18"))]
+    return key.pk_strategy == pg_sys::BTGreaterStrategyNumber as i32;
+    #[cfg(feature = "pg18")]
+    return key.pk_cmptype == pg_sys::CompareType::COMPARE_GT;
+}
+
+/// EXPLAIN of a finished plan, without running it.
+///
+/// # Safety
+/// All pointers are live; `params` may be null. A snapshot is active.
+pub unsafe fn explain_one_plan(
+    stmt: *mut pg_sys::PlannedStmt,
+    state: *mut pg_sys::ExplainState,
+    text: &CStr,
+    params: pg_sys::ParamListInfo,
+) {
+    use std::ptr::{null, null_mut};
+    // SAFETY: what the caller promises; durations and buffer usage may be left out.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        pg_sys::ExplainOnePlan(stmt, null_mut(), state, text.as_ptr(), params, null_mut(), null(), null());
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        pg_sys::ExplainOnePlan(stmt, null_mut(), state, text.as_ptr(), params, null_mut(), null(), null(), null());
+    }
+}

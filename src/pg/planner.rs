@@ -1,1 +1,315 @@
 //! Planning a stored statement safely.
+//!
+//! Planning runs other people's code: immutable functions are executed, casts and row security policies are evaluated. So a
+//! statement is planned as the role that ran it, restricted, read-only, with a time limit, and in a subtransaction that is always
+//! rolled back, which also gives back every lock and setting. Nothing goes through the plan cache.
+
+use super::error::{Error, Kind, Result};
+use super::role::RoleScope;
+use super::spi::SettingScope;
+use super::time::TimeoutScope;
+use super::{compat, node, subxact};
+use indexpilot_core::model::RelId;
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+/// First OID of objects that users make (access/transam.h).
+const FIRST_NORMAL_OID: u32 = 16384;
+/// Number of the last parameter that a statement may have in the protocol.
+const MAX_PARAMETERS: usize = 65_535;
+
+/// One parameter (`$n`) of a stored statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its type; `InvalidOid` when it was not known.
+    pub type_oid: pg_sys::Oid,
+    /// Its value in text form; `None` is NULL when `known`.
+    pub value: Option<String>,
+    /// The value was captured. Otherwise the statement is planned for any value, as a generic plan is.
+    pub known: bool,
+}
+
+/// A statement as it was run, with all that its plan depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    pub text: String,
+    /// `search_path` in force, in the form of the setting.
+    pub search_path: String,
+    /// Role it ran as.
+    pub role: pg_sys::Oid,
+    pub parameters: Vec<Parameter>,
+}
+
+/// A statement that was parsed, analysed and rewritten; lives only inside [`with_statement`].
+pub struct Prepared<'a> {
+    query: *mut pg_sys::Query,
+    text: &'a CStr,
+    params: pg_sys::ParamListInfo,
+}
+
+/// A finished plan; lives only inside [`with_statement`].
+pub struct Plan<'a> {
+    stmt: *mut pg_sys::PlannedStmt,
+    prepared: &'a Prepared<'a>,
+}
+
+/// Parses the sample and hands it to `f`; whatever happens is rolled back afterwards. Errors of the server come back as values,
+/// except that a cancel and a termination go on upwards. `limit` bounds the whole, unless a statement timeout is running already.
+///
+/// # Errors
+/// `NotSupported` when it is not one plannable statement; `UndefinedObject` when the role is gone; the server's own errors.
+pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepared<'_>) -> Result<T>) -> Result<T> {
+    let text = CString::new(sample.text.as_str())
+        .map_err(|_| Error::new(Kind::InvalidParameter, "statement contains a zero byte"))?;
+    let path = CString::new(sample.search_path.as_str())
+        .map_err(|_| Error::new(Kind::InvalidParameter, "search_path contains a zero byte"))?;
+    if sample.parameters.len() > MAX_PARAMETERS {
+        return Err(Error::new(Kind::InvalidParameter, "statement has too many parameters"));
+    }
+    // The closure owns nothing that an unwinding error could leave half changed: all of it is discarded.
+    subxact::discard(AssertUnwindSafe(|| {
+        let _arena = Arena::new();
+        if !role_exists(sample.role) {
+            return Err(Error::new(Kind::UndefinedObject, format!("role with OID {} does not exist", sample.role.to_u32()))
+                .detail("The statement was captured as it ran under this role, which has been dropped since."));
+        }
+        let _settings = SettingScope::new(&[(c"search_path", &path), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
+        let _role = RoleScope::new(sample.role, true);
+        let _timeout = TimeoutScope::new(limit);
+        // SAFETY: makes the subtransaction read-only; its end restores what was (xact.c).
+        unsafe { pg_sys::XactReadOnly = true };
+        let _snapshot = Snapshot::new();
+        let query = analyse(&text, &sample.parameters)?;
+        let prepared = Prepared { query, text: &text, params: bind(&sample.parameters) };
+        f(&prepared)
+    }))
+}
+
+impl Prepared<'_> {
+    /// Plans it, through every installed planner hook. Server errors are raised, and caught by [`with_statement`].
+    pub fn plan(&self) -> Plan<'_> {
+        // SAFETY: the planner scribbles on its input, hence the copy; query, text and parameters live in our arena.
+        let stmt = unsafe {
+            let copy = pg_sys::copyObjectImpl(self.query.cast()).cast();
+            pg_sys::planner(copy, self.text.as_ptr(), pg_sys::CURSOR_OPT_PARALLEL_OK as i32, self.params)
+        };
+        Plan { stmt, prepared: self }
+    }
+
+    /// Tables that the statement, or a data-modifying CTE of it, inserts into.
+    pub fn insert_targets(&self) -> Vec<RelId> {
+        let mut found = Vec::new();
+        // SAFETY: an analysed query: resultRelation is an index into its range table, CTEs hold queries.
+        unsafe {
+            let mut add = |query: *mut pg_sys::Query| {
+                if (*query).commandType == pg_sys::CmdType::CMD_INSERT && (*query).resultRelation > 0 {
+                    let nth = (*query).resultRelation as usize - 1;
+                    if let Some(entry) = node::list::<pg_sys::RangeTblEntry>((*query).rtable).nth(nth) {
+                        found.push(RelId((*entry).relid.to_u32()));
+                    }
+                }
+            };
+            add(self.query);
+            for cte in node::list::<pg_sys::CommonTableExpr>((*self.query).cteList) {
+                if let Some(query) = node::cast::<pg_sys::Query>((*cte).ctequery, pg_sys::NodeTag::T_Query) {
+                    add(query);
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Plan<'_> {
+    /// Total cost of the plan's top node.
+    pub fn cost(&self) -> f64 {
+        // SAFETY: a finished plan has a top node.
+        unsafe { (*(*self.stmt).planTree).total_cost }
+    }
+
+    /// OIDs of the indexes it scans, each once.
+    pub fn indexes(&self) -> Vec<pg_sys::Oid> {
+        // SAFETY: a finished plan.
+        unsafe { node::scanned_indexes(self.stmt) }
+    }
+
+    /// The plan as EXPLAIN shows it.
+    pub fn explain(&self) -> String {
+        // SAFETY: EXPLAIN starts the executor in a mode that opens no index and reads no table; a snapshot is active.
+        unsafe {
+            let state = pg_sys::NewExplainState();
+            (*state).costs = true;
+            pg_sys::ExplainBeginOutput(state);
+            compat::explain_one_plan(self.stmt, state, self.prepared.text, self.prepared.params);
+            pg_sys::ExplainEndOutput(state);
+            node::text((*(*state).str_).data).unwrap_or_default().trim_end().to_owned()
+        }
+    }
+}
+
+/// Parses, checks, analyses and rewrites: exactly one plannable query comes out.
+fn analyse(text: &CStr, parameters: &[Parameter]) -> Result<*mut pg_sys::Query> {
+    use pg_sys::NodeTag as T;
+    // SAFETY: raw parsing looks nothing up; its result is a list of RawStmt.
+    let (count, raw) = unsafe {
+        let mut statements = node::list::<pg_sys::RawStmt>(pg_sys::pg_parse_query(text.as_ptr()));
+        let first = statements.next();
+        (usize::from(first.is_some()) + statements.count(), first)
+    };
+    let Some(raw) = raw.filter(|_| count == 1) else {
+        return Err(Error::new(Kind::NotSupported, format!("cannot plan a text of {count} statements"))
+            .hint("Give one statement at a time."));
+    };
+    // SAFETY: a RawStmt holds a parse node, whose tag says what it is.
+    let tag = unsafe {
+        (*raw).stmt = inner((*raw).stmt);
+        (*(*raw).stmt).type_
+    };
+    if !matches!(tag, T::T_SelectStmt | T::T_InsertStmt | T::T_UpdateStmt | T::T_DeleteStmt | T::T_MergeStmt) {
+        return Err(not_plannable());
+    }
+    // SAFETY: the array is palloc'd because the parser enlarges it with repalloc for parameters beyond it.
+    let queries = unsafe {
+        let mut count = parameters.len() as i32;
+        let mut types = pg_sys::palloc0(std::mem::size_of::<pg_sys::Oid>() * parameters.len().max(1)).cast::<pg_sys::Oid>();
+        for (i, parameter) in parameters.iter().enumerate() {
+            *types.add(i) = parameter.type_oid;
+        }
+        let list = pg_sys::pg_analyze_and_rewrite_varparams(raw, text.as_ptr(), &mut types, &mut count, std::ptr::null_mut());
+        node::list::<pg_sys::Query>(list).collect::<Vec<_>>()
+    };
+    match queries[..] {
+        // SAFETY: a live query.
+        [query] if unsafe { (*query).commandType } == pg_sys::CmdType::CMD_UTILITY => Err(not_plannable()),
+        [query] => Ok(query),
+        _ => Err(Error::new(Kind::NotSupported, "cannot plan a statement that rules turn into several")
+            .detail(format!("Rewriting made {} statements of it.", queries.len()))),
+    }
+}
+
+/// The statement inside PREPARE, DECLARE CURSOR, CREATE TABLE AS, EXPLAIN and COPY (query) TO; others are returned as they are.
+///
+/// # Safety
+/// `stmt` is a raw parse node.
+unsafe fn inner(stmt: *mut pg_sys::Node) -> *mut pg_sys::Node {
+    use pg_sys::NodeTag as T;
+    // SAFETY: the tag says which struct it is (parsenodes.h); each field is the raw parse tree of the statement inside.
+    unsafe {
+        let inside = match (*stmt).type_ {
+            T::T_PrepareStmt => (*stmt.cast::<pg_sys::PrepareStmt>()).query,
+            T::T_DeclareCursorStmt => (*stmt.cast::<pg_sys::DeclareCursorStmt>()).query,
+            T::T_CreateTableAsStmt => (*stmt.cast::<pg_sys::CreateTableAsStmt>()).query,
+            T::T_ExplainStmt => (*stmt.cast::<pg_sys::ExplainStmt>()).query,
+            T::T_CopyStmt => (*stmt.cast::<pg_sys::CopyStmt>()).query,
+            _ => stmt,
+        };
+        if inside.is_null() { stmt } else { inside }
+    }
+}
+
+/// `search_path` of the session, in the form of the setting.
+pub fn search_path() -> String {
+    // SAFETY: the string variable behind the setting (namespace.c) is never NULL after start.
+    unsafe { CStr::from_ptr(pg_sys::namespace_search_path) }.to_string_lossy().into_owned()
+}
+
+fn not_plannable() -> Error {
+    Error::new(Kind::NotSupported, "cannot plan this kind of statement")
+        .detail("Only SELECT, INSERT, UPDATE, DELETE and MERGE have plans that indexes can change.")
+}
+
+/// The captured values, as a custom plan gets them. Values of types that users made are left out: their input functions are
+/// users' code. Those parameters, and unknown ones, stay parameters.
+fn bind(parameters: &[Parameter]) -> pg_sys::ParamListInfo {
+    let usable = |p: &Parameter| p.known && p.type_oid != pg_sys::InvalidOid && p.type_oid.to_u32() < FIRST_NORMAL_OID;
+    if !parameters.iter().any(usable) {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: makeParamList allocates room for that many; an invalid ptype makes the planner leave the parameter as it is
+    // (eval_const_expressions). Input functions get a NUL-terminated copy.
+    unsafe {
+        let list = pg_sys::makeParamList(parameters.len() as i32);
+        let slots = (*list).params.as_mut_ptr();
+        for (i, parameter) in parameters.iter().enumerate() {
+            let slot = &mut *slots.add(i);
+            *slot = pg_sys::ParamExternData {
+                value: pg_sys::Datum::from(0usize),
+                isnull: true,
+                pflags: pg_sys::PARAM_FLAG_CONST as u16,
+                ptype: pg_sys::InvalidOid,
+            };
+            if !usable(parameter) {
+                continue;
+            }
+            slot.ptype = parameter.type_oid;
+            if let Some(value) = parameter.value.as_deref().and_then(|v| CString::new(v).ok()) {
+                let (mut input, mut io_param) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+                pg_sys::getTypeInputInfo(parameter.type_oid, &mut input, &mut io_param);
+                slot.value = pg_sys::OidInputFunctionCall(input, value.as_ptr().cast_mut(), io_param, -1);
+                slot.isnull = false;
+            }
+        }
+        list
+    }
+}
+
+fn role_exists(role: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog lookup that returns null for an unknown role when told not to raise.
+    role != pg_sys::InvalidOid && !unsafe { pg_sys::GetUserNameFromId(role, true) }.is_null()
+}
+
+/// Memory of one planning. After an error it goes with the subtransaction's memory, of which it is a child.
+struct Arena {
+    own: pg_sys::MemoryContext,
+    callers: pg_sys::MemoryContext,
+}
+
+impl Arena {
+    fn new() -> Self {
+        // SAFETY: creates a context below the running subtransaction's; the name is a constant.
+        unsafe {
+            let own = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurTransactionContext,
+                c"IndexPilot what-if".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            Arena { own, callers: pg_sys::MemoryContextSwitchTo(own) }
+        }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: switches back before the context is deleted; nothing of it is used any more.
+            unsafe {
+                pg_sys::MemoryContextSwitchTo(self.callers);
+                pg_sys::MemoryContextDelete(self.own);
+            }
+        }
+    }
+}
+
+/// An active snapshot; after an error the aborting subtransaction pops it.
+struct Snapshot;
+
+impl Snapshot {
+    fn new() -> Self {
+        // SAFETY: the subtransaction runs inside a transaction, so a snapshot can be taken.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        Snapshot
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: pops what new() pushed.
+            unsafe { pg_sys::PopActiveSnapshot() };
+        }
+    }
+}

@@ -47,3 +47,14 @@ pub fn is_superuser() -> bool {
     // SAFETY: looks up pg_authid in a valid transaction, which every SQL call has.
     unsafe { pg_sys::superuser() }
 }
+
+/// Name of the role that logged in, which no SET ROLE and no function changes.
+pub fn session() -> String {
+    // SAFETY: GetSessionUserId reads a variable; with noerr the name is NULL for a role that was just dropped, else palloc'd.
+    let name = unsafe { pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), true) };
+    if name.is_null() {
+        return String::from("unknown");
+    }
+    // SAFETY: not NULL, so a NUL-terminated name.
+    unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy().into_owned()
+}

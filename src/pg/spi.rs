@@ -117,3 +117,33 @@ pub fn require_writable(what: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// Fails when a procedure was called where it may not commit: inside a transaction block or from a function.
+pub fn require_nonatomic_call(fcinfo: pg_sys::FunctionCallInfo, what: &str) -> Result<()> {
+    // SAFETY: the server hands every function its call info; for CALL the context is a CallContext node (functioncmds.c).
+    let atomic = unsafe {
+        let context = (*fcinfo).context;
+        context.is_null()
+            || (*context).type_ != pg_sys::NodeTag::T_CallContext
+            || (*context.cast::<pg_sys::CallContext>()).atomic
+    };
+    if atomic {
+        return Err(Error::new(Kind::Prerequisite, format!("{what} cannot run inside a transaction block"))
+            .detail("A build waits for every older transaction to end, so it would wait for this one for ever.")
+            .hint("Commit first, then CALL it as a statement of its own."));
+    }
+    Ok(())
+}
+
+/// Ends the transaction of a procedure, waits without holding a snapshot, and begins a new one. Cancels and terminations are heeded.
+pub fn commit_and_wait(pause: std::time::Duration) -> Result<()> {
+    // SAFETY: the sequence that PL/pgSQL uses for COMMIT (pl_exec.c, exec_stmt_commit): a nonatomic SPI level, then SPI_commit,
+    // which starts the next transaction itself; only called where require_nonatomic_call() passed.
+    unsafe {
+        pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as i32);
+        pg_sys::SPI_commit();
+        pg_sys::SPI_finish();
+    }
+    super::time::sleep(pause);
+    Ok(())
+}

@@ -65,3 +65,14 @@ impl Drop for TimeoutScope {
 pub fn own_timeout_fired() -> bool {
     FIRED.take()
 }
+
+/// Waits on the process latch; cancels, terminations and the death of the postmaster are heeded at once.
+pub fn sleep(pause: Duration) {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: MyLatch belongs to this process (latch.c); resetting it before interrupts are checked loses no wake-up.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, pause.as_millis().clamp(1, 60_000) as _, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
+}

@@ -1,1 +1,8 @@
-//! The tables of schema indexpilot: the only module that writes them.
+//! The tables of schema indexpilot: the only module that writes them. One file for each table or group of tables.
+
+pub mod analysis;
+pub mod control;
+pub mod genome;
+pub mod log;
+pub mod protection;
+pub mod workload;

@@ -1,1 +1,61 @@
 //! What-if: plans stored queries with indexes that do not exist, or without ones that do.
+//!
+//! Nothing is created: the planner is told of the indexes by a hook, for the one planner call that asks (see `hooks`).
+
+mod definition;
+mod hooks;
+mod oracle;
+mod shape;
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
+
+pub use crate::pg::planner::{Parameter, Sample};
+pub use definition::parse as parse_definition;
+pub use hooks::init;
+pub use oracle::Oracle;
+pub use shape::shape;
+
+use crate::guc;
+use crate::pg::error::Result;
+use crate::pg::planner;
+use indexpilot_core::model::{Cost, IndexDef};
+use indexpilot_core::size::Size;
+use pgrx::pg_sys;
+
+/// What the planner said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// Total cost of the best plan.
+    pub cost: Cost,
+    /// Positions in `with` of the indexes that the plan scans, ascending.
+    pub used: Vec<usize>,
+    /// Positions in `with` of the indexes that the planner found applicable, whether it used them or not, ascending.
+    pub considered: Vec<usize>,
+    /// The plan as text, when asked for.
+    pub explain: Option<String>,
+}
+
+/// Plans the sample as if the indexes `with` existed and those in `hide` did not. Indexes on tables that the query does not read
+/// make no difference.
+///
+/// # Errors
+/// As [`planner::with_statement`]; `Prerequisite` when the hooks are not installed; `InUse` when called while planning.
+pub fn plan(sample: &Sample, with: &[(IndexDef, Size)], hide: &[pg_sys::Oid], explain: bool) -> Result<Planned> {
+    planner::with_statement(sample, guc::whatif_timeout(), |statement| {
+        let session = hooks::Session::start(with, hide)?;
+        let plan = statement.plan();
+        let text = explain.then(|| plan.explain()).map(|mut text| {
+            // EXPLAIN quotes the name because of the mark.
+            for name in session.names() {
+                text = text.replace(&format!("\"{name}\""), &name);
+            }
+            text
+        });
+        Ok(Planned {
+            cost: plan.cost(),
+            used: session.positions(&plan.indexes()),
+            considered: session.considered(),
+            explain: text,
+        })
+    })
+}

@@ -1,0 +1,176 @@
+-- The SQL interface. Rust functions are declared here and not by pgrx, so that the whole interface, with defaults, comments and
+-- rights, is one document. Functions that act are revoked from PUBLIC in 90_grants.sql.
+
+-- --------------------------------------------------------------------------------------------------------------- the main job
+CREATE FUNCTION analyze_and_create_indexes(
+    dry_run boolean DEFAULT false, tables pg_catalog.regclass[] DEFAULT NULL, tenant_id text DEFAULT NULL,
+    storage_budget bigint DEFAULT NULL, concurrently boolean DEFAULT true)
+RETURNS TABLE (recommendation_id bigint, action_id bigint, table_name text, index_name text, definition text, decision text,
+    reason text, reason_detail text, estimated_bytes bigint, cost_before double precision, cost_after double precision,
+    saved_ms_per_hour double precision, write_ms_per_hour double precision)
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'analyze_and_create_indexes_wrapper';
+COMMENT ON FUNCTION analyze_and_create_indexes(boolean, pg_catalog.regclass[], text, bigint, boolean) IS
+'Analyses the captured workload, decides which indexes pay and queues them; building starts when the caller''s transaction commits. dry_run: decide only. tables: only these. tenant_id: only what this tenant ran. storage_budget: bytes, instead of indexpilot.select_storage_budget. concurrently => false builds at once inside the caller''s transaction, which blocks writes to the tables';
+
+CREATE FUNCTION advise(
+    queries text[], weights double precision[] DEFAULT NULL, storage_budget bigint DEFAULT NULL, max_columns integer DEFAULT NULL,
+    time_limit interval DEFAULT NULL)
+RETURNS TABLE (table_name text, index_name text, definition text, decision text, reason text, reason_detail text,
+    estimated_bytes bigint, cost_before double precision, cost_after double precision, query_numbers integer[])
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'advise_wrapper';
+COMMENT ON FUNCTION advise(text[], double precision[], bigint, integer, interval) IS
+'Which indexes would pay for these queries, which need not ever have run. Changes nothing. weights: how often each is run, 1 by default. storage_budget: bytes. Needs no preload';
+
+CREATE FUNCTION what_if(query text, create_indexes text[] DEFAULT '{}', hide_indexes pg_catalog.regclass[] DEFAULT '{}')
+RETURNS TABLE (cost_before double precision, cost_after double precision, indexes_used text[], estimated_bytes bigint,
+    plan_before text, plan_after text)
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'what_if_wrapper';
+COMMENT ON FUNCTION what_if(text, text[], pg_catalog.regclass[]) IS
+'Plan and cost of a query as the database is, and as it would be with the CREATE INDEX statements carried out and the hidden indexes gone. Changes nothing, for nobody';
+
+CREATE FUNCTION explain_decision(id bigint) RETURNS text
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'explain_decision_wrapper';
+COMMENT ON FUNCTION explain_decision(bigint) IS
+'A decision in words (markdown): queries, costs before and after, storage, write price, guard findings, what else was weighed';
+
+CREATE FUNCTION approve(id bigint) RETURNS bigint
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'approve_wrapper';
+COMMENT ON FUNCTION approve(bigint) IS 'Queues the action of a proposed decision and returns its number; building starts when the transaction commits';
+
+CREATE FUNCTION reject(id bigint, reason text DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'reject_wrapper';
+COMMENT ON FUNCTION reject(bigint, text) IS 'Turns a proposed decision down';
+
+-- ------------------------------------------------------------------------------------------------------------------- actions
+CREATE FUNCTION cancel(action_id bigint) RETURNS boolean
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'cancel_wrapper';
+COMMENT ON FUNCTION cancel(bigint) IS 'Cancels an action that is queued, blocked or building; what a build left is removed. False when it was over already';
+
+CREATE FUNCTION rollback(mutation_id bigint) RETURNS bigint
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'rollback_wrapper';
+COMMENT ON FUNCTION rollback(bigint) IS 'Takes back a mutation of mutation_log and returns the number of the mutation that does so; index changes are queued and run when the transaction commits';
+
+CREATE FUNCTION rollback_preview(mutation_id bigint) RETURNS TABLE (statement text, effect text)
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'rollback_preview_wrapper';
+COMMENT ON FUNCTION rollback_preview(bigint) IS 'What rollback() of a mutation would run, and what it would mean';
+
+CREATE FUNCTION protect(index pg_catalog.regclass) RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'protect_wrapper';
+COMMENT ON FUNCTION protect(pg_catalog.regclass) IS 'Forbids IndexPilot to drop, rebuild or hide an index';
+
+CREATE FUNCTION unprotect(index pg_catalog.regclass) RETURNS boolean
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'unprotect_wrapper';
+COMMENT ON FUNCTION unprotect(pg_catalog.regclass) IS 'Takes back protect(); false when the index was not protected';
+
+CREATE PROCEDURE wait_for_actions(timeout interval DEFAULT '1 hour')
+LANGUAGE c AS 'MODULE_PATHNAME', 'wait_for_actions_wrapper';
+COMMENT ON PROCEDURE wait_for_actions(interval) IS 'Waits until no action is queued or running, or the time is over; holds no snapshot, so builds can finish. Not inside a transaction block';
+
+-- ------------------------------------------------------------------------------------------------------------------- capture
+CREATE FUNCTION capture_flush() RETURNS bigint
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'capture_flush_wrapper';
+COMMENT ON FUNCTION capture_flush() IS 'Moves what was captured in this database from shared memory to the tables now; returns the number of templates that had run';
+
+CREATE FUNCTION capture_reset() RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'capture_reset_wrapper';
+COMMENT ON FUNCTION capture_reset() IS 'Forgets the captured workload of this database';
+
+-- -------------------------------------------------------------------------------------------------------------------- genome
+CREATE FUNCTION bootstrap_genome_catalog() RETURNS bigint
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'bootstrap_genome_catalog_wrapper';
+COMMENT ON FUNCTION bootstrap_genome_catalog() IS 'Reads the live schema into genome_catalog; returns the number of new fields';
+
+CREATE FUNCTION initialize_tenant_expression(tenant_id text) RETURNS bigint
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'initialize_tenant_expression_wrapper';
+COMMENT ON FUNCTION initialize_tenant_expression(text) IS 'Gives a tenant the default expression of every field it has no row for; returns the number of rows added';
+
+CREATE FUNCTION enable_field(tenant_id text, table_name pg_catalog.regclass, field_name name, reason text DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'enable_field_wrapper';
+COMMENT ON FUNCTION enable_field(text, pg_catalog.regclass, name, text) IS 'The tenant expresses the field from now on; returns the number of the mutation';
+
+CREATE FUNCTION disable_field(tenant_id text, table_name pg_catalog.regclass, field_name name, reason text DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'disable_field_wrapper';
+COMMENT ON FUNCTION disable_field(text, pg_catalog.regclass, name, text) IS 'The tenant no longer expresses the field; returns the number of the mutation';
+
+CREATE FUNCTION get_genome_fields(table_name pg_catalog.regclass DEFAULT NULL) RETURNS SETOF indexpilot.genome_catalog
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT g.* FROM indexpilot.genome_catalog g
+      LEFT JOIN pg_class c ON c.oid = $1 LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE $1 IS NULL OR (g.table_schema, g.table_name) = (n.nspname, c.relname)
+     ORDER BY g.id
+$$;
+COMMENT ON FUNCTION get_genome_fields(pg_catalog.regclass) IS 'Fields of the genome, of one table or of all';
+
+CREATE FUNCTION get_tenant_fields(tenant_id text)
+RETURNS TABLE (table_schema name, table_name name, field_name name, enabled boolean, reason text, changed_at timestamptz)
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT g.table_schema, g.table_name, g.field_name, COALESCE(p.enabled, g.default_expression), p.reason, p.changed_at
+      FROM indexpilot.genome_catalog g
+      LEFT JOIN indexpilot.expression_profile p ON p.field_id = g.id AND p.tenant_id = $1
+     ORDER BY g.id
+$$;
+COMMENT ON FUNCTION get_tenant_fields(text) IS 'Every field of the genome and whether the tenant expresses it';
+
+-- ----------------------------------------------------------------------------------------------------------------------- log
+CREATE FUNCTION log_audit_event(event text, cause text, details jsonb DEFAULT '{}', table_name pg_catalog.regclass DEFAULT NULL)
+RETURNS bigint LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'log_audit_event_wrapper';
+COMMENT ON FUNCTION log_audit_event(text, text, jsonb, pg_catalog.regclass) IS 'Writes a row of one''s own into mutation_log; returns its number';
+
+CREATE FUNCTION get_recent_mutations(max_rows integer DEFAULT 50, table_name pg_catalog.regclass DEFAULT NULL)
+RETURNS SETOF indexpilot.mutation_log
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT m.* FROM indexpilot.mutation_log m
+      LEFT JOIN pg_class c ON c.oid = $2 LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE $2 IS NULL OR (m.table_schema, m.table_name) = (n.nspname, c.relname)
+     ORDER BY m.id DESC LIMIT $1
+$$;
+COMMENT ON FUNCTION get_recent_mutations(integer, pg_catalog.regclass) IS 'The newest mutations, of one table or of all';
+
+CREATE FUNCTION get_mutation_summary(since interval DEFAULT '7 days')
+RETURNS TABLE (mutation text, count bigint, undone bigint, first_at timestamptz, last_at timestamptz)
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT m.mutation, count(*), count(m.undone_by), min(m.logged_at), max(m.logged_at)
+      FROM indexpilot.mutation_log m WHERE m.logged_at >= now() - $1 GROUP BY m.mutation ORDER BY m.mutation
+$$;
+COMMENT ON FUNCTION get_mutation_summary(interval) IS 'How many mutations of each kind there were';
+
+-- ------------------------------------------------------------------------------------------------------------------- control
+CREATE FUNCTION disable_system(reason text) RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'disable_system_wrapper';
+COMMENT ON FUNCTION disable_system(text) IS 'No action is started in this database from now on; running ones end. Survives a restart';
+
+CREATE FUNCTION enable_system() RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'enable_system_wrapper';
+COMMENT ON FUNCTION enable_system() IS 'Takes back disable_system()';
+
+CREATE FUNCTION system_status() RETURNS TABLE (name text, value text, description text)
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'system_status_wrapper';
+COMMENT ON FUNCTION system_status() IS 'The rows of view status';
+
+CREATE FUNCTION get_system_status() RETURNS jsonb
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_object_agg(s.name, s.value) FROM indexpilot.system_status() s
+$$;
+COMMENT ON FUNCTION get_system_status() IS 'View status as one document';
+
+-- --------------------------------------------------------------------------------------------------------------- percentiles
+CREATE FUNCTION histogram_add(a bigint[], b bigint[]) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN a IS NULL THEN b WHEN b IS NULL THEN a
+                ELSE (SELECT array_agg(COALESCE(x, 0) + COALESCE(y, 0) ORDER BY i)
+                        FROM ROWS FROM (unnest(a), unnest(b)) WITH ORDINALITY AS h(x, y, i)) END
+$$;
+COMMENT ON FUNCTION histogram_add(bigint[], bigint[]) IS 'Sum of two histograms of query_stats, bucket by bucket';
+
+-- Bucket i (from 1) begins at 2^((i-1)/4) microseconds; the middle of the bucket on the logarithmic scale stands for its values.
+CREATE FUNCTION histogram_percentile(histogram bigint[], fraction double precision) RETURNS double precision
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT power(2::float8, (i - 1) / 4.0 + 0.125) / 1000
+      FROM (SELECT i, n, sum(n) OVER (ORDER BY i) AS upto, sum(n) OVER () AS total
+              FROM unnest(histogram) WITH ORDINALITY AS u(n, i)) h
+     WHERE total > 0 AND n > 0 AND upto >= fraction * total ORDER BY i LIMIT 1
+$$;
+COMMENT ON FUNCTION histogram_percentile(bigint[], double precision) IS 'Percentile (0 to 1) of a histogram of query_stats, in milliseconds, to within 10 percent';
+
+CREATE AGGREGATE histogram_sum(bigint[]) (SFUNC = indexpilot.histogram_add, STYPE = bigint[]);
+COMMENT ON AGGREGATE histogram_sum(bigint[]) IS 'Sum of histograms of query_stats, bucket by bucket';

@@ -1,0 +1,27 @@
+//! What was captured: flush and reset.
+
+use super::require_preload;
+use crate::pg::error::{Result, or_raise};
+use crate::pg::spi::require_writable;
+use crate::worker::flush;
+use pgrx::prelude::*;
+
+#[pg_extern(sql = false)]
+fn capture_flush() -> i64 {
+    let run = || -> Result<i64> {
+        require_preload("capture_flush()")?;
+        require_writable("capture_flush()")?;
+        Ok(flush::flush()? as i64)
+    };
+    or_raise(run())
+}
+
+#[pg_extern(sql = false)]
+fn capture_reset() {
+    let run = || -> Result<()> {
+        require_preload("capture_reset()")?;
+        require_writable("capture_reset()")?;
+        flush::reset()
+    };
+    or_raise(run());
+}

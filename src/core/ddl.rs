@@ -1,0 +1,104 @@
+//! Names and statements of the indexes we make.
+
+use crate::model::{AttNum, IndexDef, Key, TableInfo};
+use std::fmt::Write as _;
+
+/// Longest identifier PostgreSQL keeps, in bytes (`NAMEDATALEN` - 1).
+const MAX_NAME: usize = 63;
+
+/// Name of the index: `ip_<table>_<columns>_<6 hex digits>`, cut to 63 bytes between characters. The digits come from the whole
+/// definition and the table's name, so that the same index gets the same name and different ones differ even when cut.
+pub fn index_name(def: &IndexDef, table: &TableInfo) -> String {
+    let hash = fnv1a(describe(def, table).as_bytes()) & 0xff_ffff;
+    let suffix = format!("_{hash:06x}");
+    let columns: Vec<String> = def.keys.iter().map(|k| table.column_name(k.column)).collect();
+    let columns = columns.join("_");
+    let room = MAX_NAME - "ip_".len() - "_".len() - suffix.len();
+    // Both parts stay readable: when both are long, they share the room equally.
+    let for_table = room.saturating_sub(columns.len()).max(room / 2);
+    let name = cut(&table.name, for_table);
+    let columns = cut(&columns, room - name.len());
+    format!("ip_{name}_{columns}{suffix}")
+}
+
+/// The `CREATE INDEX` statement. `quote` makes an identifier safe (`quote_identifier`).
+pub fn create_index(def: &IndexDef, table: &TableInfo, quote: &dyn Fn(&str) -> String, concurrently: bool) -> String {
+    let mut sql = String::from(if concurrently { "CREATE INDEX CONCURRENTLY " } else { "CREATE INDEX " });
+    sql.push_str(&quote(&index_name(def, table)));
+    let _ = write!(sql, " ON {}.{} USING btree ", quote(&table.schema), quote(&table.name));
+    write_columns(&mut sql, def, &|c| quote(&table.column_name(c)));
+    sql
+}
+
+/// The definition for messages: `crm.contacts (tenant_id, created DESC) INCLUDE (name)`.
+pub fn describe(def: &IndexDef, table: &TableInfo) -> String {
+    let mut text = format!("{}.{} ", table.schema, table.name);
+    write_columns(&mut text, def, &|c| table.column_name(c));
+    text
+}
+
+fn write_columns(out: &mut String, def: &IndexDef, name: &dyn Fn(AttNum) -> String) {
+    let keys: Vec<String> = def.keys.iter().map(|k| format!("{}{}", name(k.column), direction(*k))).collect();
+    let _ = write!(out, "({})", keys.join(", "));
+    if !def.include.is_empty() {
+        let include: Vec<String> = def.include.iter().map(|c| name(*c)).collect();
+        let _ = write!(out, " INCLUDE ({})", include.join(", "));
+    }
+}
+
+fn direction(key: Key) -> &'static str {
+    match (key.descending, key.nulls_first) {
+        (false, false) => "",
+        (false, true) => " NULLS FIRST",
+        (true, true) => " DESC",
+        (true, false) => " DESC NULLS LAST",
+    }
+}
+
+/// The longest beginning of `text` of at most `bytes` bytes that ends between characters.
+fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// FNV-1a: small, and the same on every platform and in every release, which `std`'s hasher does not promise.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use proptest::prelude::*;
+
+    #[test]
+    fn statement_says_only_what_is_not_the_default() {
+        let table = fixture::table(1, "contacts", 1000.0, &["tenant_id", "created", "name"]);
+        let def = IndexDef::new(table.rel, vec![Key::asc(1), Key::desc(2)], [3]);
+        let quote = |s: &str| format!("\"{s}\"");
+        let name = index_name(&def, &table);
+        assert!(name.starts_with("ip_contacts_tenant_id_created_"), "{name}");
+        assert_eq!(
+            create_index(&def, &table, &quote, true),
+            format!(
+                "CREATE INDEX CONCURRENTLY \"{name}\" ON \"public\".\"contacts\" USING btree (\"tenant_id\", \"created\" DESC) INCLUDE (\"name\")"
+            )
+        );
+        assert_eq!(describe(&def, &table), "public.contacts (tenant_id, created DESC) INCLUDE (name)");
+    }
+
+    proptest! {
+        #[test]
+        fn names_fit_and_end_between_characters(table_name in "\\PC{1,63}", column in "\\PC{1,63}", other in "\\PC{1,63}") {
+            let table = fixture::table(1, &table_name, 10.0, &[&column, &other]);
+            let one = index_name(&IndexDef::new(table.rel, vec![Key::asc(1), Key::asc(2)], []), &table);
+            let two = index_name(&IndexDef::new(table.rel, vec![Key::asc(1), Key::desc(2)], []), &table);
+            prop_assert!(one.len() <= 63 && two.len() <= 63);
+            prop_assert_ne!(one, two);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The choice as numbers: what each query costs with which candidates, what each candidate costs, and the limits.
+
+use super::validate::Validated;
+use super::{Config, write};
+use crate::candidate::Candidate;
+use crate::model::{Bytes, CandidateIdx, Catalog, Cost, PAGE, Query, QueryIdx, RelId, mean_ms_per_cost};
+use std::collections::BTreeMap;
+
+/// Costs that differ by less than this share are the same.
+const SAME: f64 = 1e-9;
+/// The price of size: so much of the whole objective for all candidates together.
+const SIZE_PRICE: f64 = 1e-7;
+
+/// A query's cost when exactly these candidates exist (or more, as far as the planner ignores the others).
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Configuration {
+    pub cost: Cost,
+    /// Ascending, not empty.
+    pub set: Vec<CandidateIdx>,
+}
+
+pub(super) struct QueryModel {
+    /// Objective per hour and unit of planner cost.
+    pub weight: f64,
+    pub base: Cost,
+    /// None needs a superset of another's candidates at no lower cost; the empty set at `base` is not listed.
+    pub configurations: Vec<Configuration>,
+}
+
+pub(super) struct Item {
+    pub bytes: Bytes,
+    pub pages: u64,
+    pub table: RelId,
+    /// Maintenance, objective per hour.
+    pub write: f64,
+    /// The tie-breaking price of its size, objective per hour.
+    pub price: f64,
+    /// It fits into the budget and its table may have one more index.
+    pub usable: bool,
+}
+
+pub(super) struct Problem {
+    pub queries: Vec<QueryModel>,
+    /// The queries in canonical order.
+    pub order: Vec<QueryIdx>,
+    pub items: Vec<Item>,
+    pub budget: Bytes,
+    /// Indexes that each table may still get.
+    pub room: BTreeMap<RelId, usize>,
+    /// Sets that must not be chosen as a whole, because a query gets too expensive with them.
+    pub forbidden: Vec<Vec<CandidateIdx>>,
+    pub min_gain: f64,
+    pub max_regression: f64,
+}
+
+impl Problem {
+    pub fn new(queries: &[Query], order: &[QueryIdx], catalog: &Catalog, candidates: &[Candidate], config: &Config) -> Self {
+        let mean = mean_ms_per_cost(queries);
+        let hours = if config.hours > 0.0 { config.hours } else { 1.0 };
+        let model = |q: &Query| QueryModel {
+            weight: (q.weight_among(mean) / hours).max(0.0),
+            base: q.shape.base_cost,
+            configurations: Vec::new(),
+        };
+        let room: BTreeMap<RelId, usize> =
+            catalog.tables.iter().map(|(rel, t)| (*rel, config.max_indexes_per_table.saturating_sub(t.indexes.len()))).collect();
+        let item = |c: &Candidate| {
+            let table = catalog.table(c.def.table);
+            let write = table.map_or(0.0, |t| write::write_cost(&c.def, &c.size, t)) * mean.unwrap_or(1.0);
+            let usable = c.size.bytes <= config.budget && room.get(&c.def.table).is_some_and(|r| *r > 0);
+            Item { bytes: c.size.bytes, pages: c.size.bytes.div_ceil(PAGE), table: c.def.table, write, price: 0.0, usable }
+        };
+        Problem {
+            queries: queries.iter().map(model).collect(),
+            order: order.to_vec(),
+            items: candidates.iter().map(item).collect(),
+            budget: config.budget,
+            room,
+            forbidden: Vec::new(),
+            min_gain: config.min_gain,
+            max_regression: config.max_regression,
+        }
+    }
+
+    /// Sets the price of size, once the base costs are known.
+    pub fn price_sizes(&mut self) {
+        let all: f64 = self.items.iter().map(|i| i.pages as f64).sum();
+        let base: f64 = self.order.iter().map(|&q| self.queries[q].weight * self.queries[q].base).sum();
+        let per_page = SIZE_PRICE * if base > 0.0 { base } else { 1.0 } / all.max(1.0);
+        for item in &mut self.items {
+            item.price = per_page * item.pages as f64;
+        }
+    }
+
+    /// Adds a configuration unless it gains too little or another is as good; true when it was added.
+    pub fn add(&mut self, query: QueryIdx, set: &[CandidateIdx], cost: Cost) -> bool {
+        let model = &mut self.queries[query];
+        if set.is_empty() || !set.iter().all(|c| self.items[*c].usable) || !gains(model.base, cost, self.min_gain) {
+            return false;
+        }
+        let slack = SAME * model.base.abs();
+        if model.configurations.iter().any(|other| subset(&other.set, set) && other.cost <= cost + slack) {
+            return false;
+        }
+        model.configurations.retain(|other| !(subset(set, &other.set) && cost <= other.cost + slack));
+        model.configurations.push(Configuration { cost, set: set.to_vec() });
+        model.configurations.sort_by(|a, b| a.cost.total_cmp(&b.cost).then_with(|| a.set.cmp(&b.set)));
+        true
+    }
+
+    /// Takes over what validation found; true when there is something new.
+    pub fn learn(&mut self, validated: &Validated) -> bool {
+        let mut changed = false;
+        for q in self.order.clone() {
+            let plan = &validated.plans[q];
+            changed |= self.add(q, &plan.used, plan.cost);
+        }
+        for set in &validated.regressions {
+            if !self.forbidden.contains(set) {
+                self.forbidden.push(set.clone());
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    pub fn forbidden_len(&self) -> usize {
+        self.forbidden.len()
+    }
+
+    /// A query's cost in the model: the cheapest configuration within the set.
+    pub fn query_cost(&self, query: QueryIdx, chosen: &[bool]) -> Cost {
+        let model = &self.queries[query];
+        // Sorted by cost: the first that fits is the cheapest.
+        model.configurations.iter().find(|c| c.set.iter().all(|i| chosen[*i])).map_or(model.base, |c| c.cost.min(model.base))
+    }
+
+    /// The objective in the model.
+    pub fn objective(&self, chosen: &[bool]) -> f64 {
+        let queries: f64 = self.order.iter().map(|&q| self.queries[q].weight * self.query_cost(q, chosen)).sum();
+        queries + self.upkeep(chosen)
+    }
+
+    /// Maintenance and price of size of the set.
+    pub fn upkeep(&self, chosen: &[bool]) -> f64 {
+        self.items.iter().zip(chosen).filter(|(_, c)| **c).map(|(i, _)| i.write + i.price).sum()
+    }
+
+    /// No set of candidates does better than this in the model.
+    pub fn lower_bound(&self) -> f64 {
+        let best = |q: &QueryModel| q.configurations.first().map_or(q.base, |c| c.cost.min(q.base));
+        self.order.iter().map(|&q| self.queries[q].weight * best(&self.queries[q])).sum()
+    }
+
+    pub fn bytes(&self, set: &[CandidateIdx]) -> Bytes {
+        set.iter().fold(0, |sum: Bytes, c| sum.saturating_add(self.items[*c].bytes))
+    }
+
+    /// Within budget and the tables' limits, and not forbidden.
+    pub fn feasible(&self, set: &[CandidateIdx]) -> bool {
+        let mut per_table: BTreeMap<RelId, usize> = BTreeMap::new();
+        for c in set {
+            *per_table.entry(self.items[*c].table).or_default() += 1;
+        }
+        self.bytes(set) <= self.budget
+            && per_table.iter().all(|(rel, n)| self.room.get(rel).is_some_and(|room| n <= room))
+            && !self.forbidden.iter().any(|f| f.iter().all(|c| set.contains(c)))
+    }
+
+    /// True when the first set is to be preferred: a lower objective, or the same with less.
+    pub fn better(&self, a: &Validated, b: &Validated) -> bool {
+        let same = (a.objective - b.objective).abs() <= SAME * b.objective.abs();
+        if same { (self.bytes(&a.set), &a.set) < (self.bytes(&b.set), &b.set) } else { a.objective < b.objective }
+    }
+
+    /// The set as one flag per candidate.
+    pub fn flags(&self, set: &[CandidateIdx]) -> Vec<bool> {
+        let mut flags = vec![false; self.items.len()];
+        set.iter().for_each(|c| flags[*c] = true);
+        flags
+    }
+}
+
+/// True when the cost is lower than the base by at least the share `min_gain`.
+pub(super) fn gains(base: Cost, cost: Cost, min_gain: f64) -> bool {
+    base - cost > SAME * base.abs() && base - cost >= min_gain * base
+}
+
+/// Both ascending.
+fn subset(small: &[CandidateIdx], large: &[CandidateIdx]) -> bool {
+    small.len() <= large.len() && small.iter().all(|c| large.binary_search(c).is_ok())
+}

@@ -1,0 +1,152 @@
+//! Verdicts on measured windows.
+
+use super::*;
+use proptest::prelude::*;
+
+/// A window of executions that took so many microseconds.
+pub(super) fn window(us: &[u64]) -> Window {
+    let mut w = Window { calls: us.len() as u64, ..Window::default() };
+    for us in us {
+        let ms = *us as f64 / 1000.0;
+        w.total_ms += ms;
+        w.sum_squares_ms += ms * ms;
+        w.histogram.add(*us);
+    }
+    w
+}
+
+/// `n` executions around `us`, within a fifth of it, always the same.
+fn around(us: u64, n: u64) -> Window {
+    window(&(0..n).map(|i| us * (80 + (i * 37) % 41) / 100).collect::<Vec<_>>())
+}
+
+fn measured(workload_id: i64, role: Role, before: Window, after: Window) -> Measured {
+    Measured { workload_id, role, before, after }
+}
+
+fn config() -> Config {
+    Config { min_calls: 20, max_regression: 0.1, confidence: 0.99, timeout_s: 3600.0 }
+}
+
+fn verdict(measured: &[Measured], watched_s: f64) -> Verdict {
+    judge(measured, watched_s, &config()).verdict
+}
+
+#[test]
+fn a_cited_query_that_became_faster_keeps_the_index() {
+    let j = judge(&[measured(7, Role::Cited, around(31_000, 120), around(400, 40))], 60.0, &config());
+    assert_eq!(j.verdict, Verdict::Kept);
+    assert_eq!(j.rows[0].effect, Effect::Faster);
+    assert!(
+        j.reason.starts_with("query 7 takes 0.40 ms instead of 31 ms (120 calls before, 40 after, p < 0.0001)"),
+        "{}",
+        j.reason
+    );
+    assert!(j.saved_ms > 1000.0 && j.lost_ms == 0.0);
+}
+
+#[test]
+fn a_cited_query_that_became_slower_alone_reverts() {
+    let j = judge(&[measured(7, Role::Cited, around(1_000, 50), around(3_000, 50))], 60.0, &config());
+    assert_eq!(j.verdict, Verdict::Reverted);
+    assert!(j.reason.contains("query 7 takes 3.00 ms instead of 1.00 ms"), "{}", j.reason);
+}
+
+#[test]
+fn a_slower_write_is_weighed_against_what_is_saved() {
+    let cited = measured(1, Role::Cited, around(10_000, 100), around(1_000, 100));
+    let little = measured(2, Role::Write, around(1_000, 100), around(1_500, 100));
+    assert_eq!(verdict(&[cited.clone(), little], 60.0), Verdict::Kept);
+    let much = measured(2, Role::Write, around(1_000, 100), around(1_500, 10_000));
+    let j = judge(&[cited, much], 60.0, &config());
+    assert_eq!(j.verdict, Verdict::Reverted);
+    assert!(j.reason.contains("lost since the change"), "{}", j.reason);
+}
+
+#[test]
+fn another_query_that_became_slower_reverts_when_nothing_was_saved() {
+    let cited = measured(1, Role::Cited, around(1_000, 100), around(1_000, 100));
+    let other = measured(2, Role::Other, around(1_000, 100), around(2_000, 100));
+    assert_eq!(verdict(&[cited, other], 60.0), Verdict::Reverted);
+}
+
+#[test]
+fn too_small_a_loss_is_noise() {
+    // 20 µs become 40 µs: twice as slow, certain, and of no account.
+    let j = judge(&[measured(1, Role::Cited, around(20, 1000), around(40, 1000))], 60.0, &config());
+    assert_eq!((j.verdict, j.rows[0].effect), (Verdict::Pending, Effect::Same));
+    // Five percent slower is within what is allowed.
+    let j = judge(&[measured(1, Role::Cited, around(100_000, 5000), around(105_000, 5000))], 60.0, &config());
+    assert_eq!(j.rows[0].effect, Effect::Same);
+}
+
+#[test]
+fn too_few_calls_wait_and_then_are_neutral() {
+    let few = [measured(1, Role::Cited, around(10_000, 100), around(100, 19))];
+    let j = judge(&few, 3599.0, &config());
+    assert_eq!((j.verdict, j.rows[0].effect, j.rows[0].p_value), (Verdict::Pending, Effect::TooFewCalls, None));
+    assert!(j.reason.contains("0 of 1 queries"), "{}", j.reason);
+    assert_eq!(verdict(&few, 3600.0), Verdict::Neutral);
+    assert_eq!(verdict(&[], 0.0), Verdict::Pending);
+}
+
+#[test]
+fn many_unconcerned_queries_do_not_add_up_to_an_accident() {
+    // A shift that 99 % would call significant for one query, but not among fifty.
+    let shifted = measured(1, Role::Other, around(1_000, 60), around(1_120, 20));
+    let alone = judge(std::slice::from_ref(&shifted), 60.0, &Config { max_regression: 0.05, ..config() });
+    let mut many = vec![shifted];
+    many.extend((2..=5000).map(|id| measured(id, Role::Other, around(1_000, 30), around(1_000, 30))));
+    let among = judge(&many, 60.0, &Config { max_regression: 0.05, ..config() });
+    assert_eq!((alone.rows[0].effect, among.rows[0].effect), (Effect::Slower, Effect::Same), "{:?}", alone.rows[0].p_value);
+}
+
+#[test]
+fn a_write_that_begins_to_fail_reverts() {
+    let cited = measured(1, Role::Cited, around(10_000, 100), around(100, 100));
+    let mut write = measured(2, Role::Write, around(1_000, 100), around(1_000, 70));
+    write.after.errors = 30;
+    let j = judge(&[cited, write], 60.0, &config());
+    assert_eq!((j.verdict, j.rows[1].effect), (Verdict::Reverted, Effect::Failing));
+    assert!(j.reason.starts_with("query 2 fails in 30.0 % of its executions instead of 0.0 %"), "{}", j.reason);
+}
+
+#[test]
+fn names_are_those_of_the_table() {
+    let sql = include_str!("../../../sql/install/10_tables.sql");
+    for name in [Verdict::Kept, Verdict::Neutral, Verdict::Reverted, Verdict::Pending].map(Verdict::as_str) {
+        assert!(sql.contains(&format!("'{name}'")));
+    }
+    for name in [Role::Cited, Role::Other, Role::Write].map(Role::as_str) {
+        assert!(sql.contains(&format!("'{name}'")));
+    }
+}
+
+proptest! {
+    #[test]
+    fn windows_of_equal_figures_never_revert(us in 1u64..1_000_000, n in 2u64..500, watched in 0.0..1e6f64) {
+        let j = judge(&[measured(1, Role::Cited, around(us, n), around(us, n))], watched, &config());
+        prop_assert!(matches!(j.verdict, Verdict::Pending | Verdict::Neutral));
+    }
+
+    #[test]
+    fn figures_stay_sane_whatever_was_stored(
+        calls in 0u64..1000, total in 0.0..1e9f64, squares in 0.0..1e12f64, counts in prop::collection::vec(-5i64..1000, 0..130), errors in 0u64..100,
+    ) {
+        let odd = Window { calls, errors, total_ms: total, sum_squares_ms: squares, histogram: Histogram::from_counts(&counts) };
+        let j = judge(&[measured(1, Role::Cited, around(500, 50), odd.clone()), measured(2, Role::Write, odd, around(500, 50))], 60.0, &config());
+        for row in &j.rows {
+            prop_assert!(row.p_value.is_none_or(|p| (0.0..=1.0).contains(&p)));
+        }
+        prop_assert!(j.saved_ms >= 0.0 && j.lost_ms >= 0.0);
+    }
+
+    #[test]
+    fn merging_windows_is_measuring_longer(a in prop::collection::vec(1u64..1_000_000, 0..40), b in prop::collection::vec(1u64..1_000_000, 0..40)) {
+        let mut merged = window(&a);
+        merged.merge(&window(&b));
+        let whole = window(&[a, b].concat());
+        prop_assert_eq!((merged.calls, &merged.histogram), (whole.calls, &whole.histogram));
+        prop_assert!((merged.total_ms - whole.total_ms).abs() < 1e-6 * (1.0 + whole.total_ms));
+    }
+}

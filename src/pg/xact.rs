@@ -1,0 +1,35 @@
+//! What is to be done when the transaction of the session ends.
+
+use pgrx::pg_sys;
+use std::cell::RefCell;
+
+type Task = Box<dyn FnOnce(bool)>;
+
+thread_local! {
+    static TASKS: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
+    static REGISTERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Has `task` called once the current transaction has committed (`true`) or aborted (`false`). Also when the session ends, because
+/// that aborts its transaction. At that time neither catalogs nor tables can be read, and `task` must not raise.
+pub fn at_end(task: impl FnOnce(bool) + 'static) {
+    if !REGISTERED.replace(true) {
+        // SAFETY: the callback is a function of this library, which is never unloaded.
+        unsafe { pg_sys::RegisterXactCallback(Some(ended), std::ptr::null_mut()) };
+    }
+    TASKS.with_borrow_mut(|tasks| tasks.push(Box::new(task)));
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
+    use pg_sys::XactEvent as E;
+    let committed = match event {
+        // A prepared transaction commits in another session: what it changed is found by the next regular visit.
+        E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE => true,
+        E::XACT_EVENT_ABORT => false,
+        _ => return,
+    };
+    for task in TASKS.take() {
+        task(committed);
+    }
+}

@@ -1,0 +1,144 @@
+//! analyses and recommendations: what was weighed, what was decided and why.
+
+use crate::pg::error::Result;
+use crate::pg::spi;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The figures of a finished run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    pub queries: usize,
+    pub unplannable: usize,
+    pub candidates: usize,
+    pub planner_calls: u64,
+    pub method: &'static str,
+    pub storage_budget_bytes: u64,
+    pub cost_before: f64,
+    pub cost_after: f64,
+    pub gap: f64,
+}
+
+/// One decision, as it is written and read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recommendation {
+    #[serde(default)]
+    pub id: i64,
+    #[serde(default)]
+    pub analysis_id: i64,
+    pub state: String,
+    pub reason: String,
+    pub reason_detail: String,
+    pub table_id: u32,
+    pub table_schema: String,
+    pub table_name: String,
+    pub index_name: Option<String>,
+    pub columns: Vec<String>,
+    /// CREATE INDEX statement.
+    pub definition: String,
+    /// The definition as a document (`IndexDef`).
+    pub index_def: Value,
+    pub estimated_bytes: i64,
+    pub estimated_build_ms: Option<f64>,
+    pub cost_before: Option<f64>,
+    pub cost_after: Option<f64>,
+    pub saved_ms_per_hour: Option<f64>,
+    pub write_ms_per_hour: Option<f64>,
+    pub workload_ids: Vec<i64>,
+    pub details: Value,
+    pub guard: Value,
+}
+
+/// Starts a run and returns its number. `cause` is `call` or `worker`.
+pub fn begin(cause: &str) -> Result<i64> {
+    let id = spi::value(
+        "INSERT INTO indexpilot.analyses (cause, actor) VALUES ($1->>'cause',
+            CASE WHEN $1->>'cause' = 'worker' THEN 'indexpilot' ELSE session_user END) RETURNING id",
+        json!({ "cause": cause }),
+    )?;
+    Ok(id.unwrap_or_default())
+}
+
+/// Ends a run.
+pub fn finish(id: i64, run: &Run) -> Result<()> {
+    spi::execute(
+        "UPDATE indexpilot.analyses a SET finished_at = pg_catalog.clock_timestamp(), queries = r.queries,
+                unplannable = r.unplannable, candidates = r.candidates, planner_calls = r.planner_calls, method = r.method,
+                storage_budget_bytes = r.storage_budget_bytes, cost_before = r.cost_before, cost_after = r.cost_after, gap = r.gap
+           FROM pg_catalog.jsonb_to_record($1->'run') AS r(queries integer, unplannable integer, candidates integer,
+                planner_calls bigint, method text, storage_budget_bytes bigint, cost_before float8, cost_after float8, gap float8)
+          WHERE a.id = ($1->>'id')::bigint",
+        json!({ "id": id, "run": run }),
+    )?;
+    spi::execute("UPDATE indexpilot.control SET last_analysis_at = pg_catalog.clock_timestamp()", json!({}))?;
+    Ok(())
+}
+
+/// Writes decisions and returns their numbers in the same order.
+pub fn add(analysis_id: i64, recommendations: &[Recommendation]) -> Result<Vec<i64>> {
+    let mut ids = Vec::with_capacity(recommendations.len());
+    for recommendation in recommendations {
+        let id = spi::value(
+            "INSERT INTO indexpilot.recommendations (analysis_id, state, reason, reason_detail, table_id, table_schema, table_name,
+                    index_name, columns, definition, index_def, estimated_bytes, estimated_build_ms, cost_before, cost_after,
+                    saved_ms_per_hour, write_ms_per_hour, workload_ids, details, guard)
+             SELECT ($1->>'analysis')::bigint, r.state, r.reason, r.reason_detail, r.table_id, r.table_schema, r.table_name,
+                    r.index_name, r.columns, r.definition, r.index_def, r.estimated_bytes, r.estimated_build_ms, r.cost_before,
+                    r.cost_after, r.saved_ms_per_hour, r.write_ms_per_hour, r.workload_ids, r.details, r.guard
+               FROM pg_catalog.jsonb_to_record($1->'row') AS r(state text, reason text, reason_detail text, table_id oid,
+                    table_schema name, table_name name, index_name name, columns name[], definition text, index_def jsonb,
+                    estimated_bytes bigint, estimated_build_ms float8, cost_before float8, cost_after float8,
+                    saved_ms_per_hour float8, write_ms_per_hour float8, workload_ids bigint[], details jsonb, guard jsonb)
+             RETURNING id",
+            json!({ "analysis": analysis_id, "row": recommendation }),
+        )?;
+        ids.push(id.unwrap_or_default());
+    }
+    Ok(ids)
+}
+
+/// One decision.
+pub fn get(id: i64) -> Result<Option<Recommendation>> {
+    spi::row(
+        "SELECT id, analysis_id, state, reason, reason_detail, table_id::bigint AS table_id, table_schema, table_name, index_name,
+                columns, definition, index_def, estimated_bytes, estimated_build_ms, cost_before, cost_after, saved_ms_per_hour,
+                write_ms_per_hour, workload_ids, details, guard
+           FROM indexpilot.recommendations WHERE id = ($1->>'id')::bigint FOR UPDATE",
+        json!({ "id": id }),
+    )
+}
+
+/// Moves a decision to another state; `actor` is the session's user.
+pub fn set_state(id: i64, state: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE indexpilot.recommendations SET state = $1->>'state', decided_by = session_user, decided_at = pg_catalog.now()
+          WHERE id = ($1->>'id')::bigint",
+        json!({ "id": id, "state": state }),
+    )?;
+    Ok(())
+}
+
+/// Proposals of earlier runs are superseded by a new one: those that nobody decided are dropped from the list.
+pub fn retire_proposals(before_analysis: i64) -> Result<()> {
+    spi::execute(
+        "DELETE FROM indexpilot.recommendations r WHERE r.analysis_id < ($1->>'id')::bigint AND r.state = 'proposed'
+            AND NOT EXISTS (SELECT FROM indexpilot.actions a WHERE a.recommendation_id = r.id)",
+        json!({ "id": before_analysis }),
+    )?;
+    Ok(())
+}
+
+/// Texts of templates, for explanations.
+pub fn query_texts(workload_ids: &[i64]) -> Result<Vec<(i64, String)>> {
+    #[derive(Deserialize)]
+    struct Row {
+        id: i64,
+        query: Option<String>,
+    }
+    let rows: Vec<Row> = spi::rows(
+        "SELECT id, query FROM indexpilot.workload
+          WHERE id IN (SELECT e::bigint FROM pg_catalog.jsonb_array_elements_text($1->'ids') e) ORDER BY id",
+        json!({ "ids": workload_ids }),
+    )?;
+    Ok(rows.into_iter().map(|r| (r.id, r.query.unwrap_or_default())).collect())
+}

@@ -1,0 +1,68 @@
+//! mutation_log: every act with its cause, its actor, the state before and after, and what undoes it.
+
+use crate::pg::error::Result;
+use crate::pg::spi;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// One row of the log, as it is written.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Mutation {
+    /// What happened: `create_index`, `drop_index`, `enable_field`, `action_failed`, ...
+    pub mutation: String,
+    pub cause: String,
+    /// Role that caused it, or `indexpilot` when no person did; empty for the session's user.
+    pub actor: String,
+    pub table_schema: Option<String>,
+    pub table_name: Option<String>,
+    pub index_name: Option<String>,
+    pub field_name: Option<String>,
+    pub tenant_id: Option<String>,
+    pub action_id: Option<i64>,
+    pub recommendation_id: Option<i64>,
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+    /// Statement that `rollback()` carries out.
+    pub undo: Option<String>,
+    /// Further figures.
+    pub details: Value,
+}
+
+/// A row of the log, as it is read.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Logged {
+    pub id: i64,
+    pub undone_by: Option<i64>,
+    #[serde(flatten)]
+    pub mutation: Mutation,
+}
+
+/// Appends to the log and returns the number of the mutation.
+pub fn append(mutation: &Mutation) -> Result<i64> {
+    let id = spi::value(
+        "INSERT INTO indexpilot.mutation_log (mutation, cause, actor, table_schema, table_name, index_name, field_name, tenant_id,
+                action_id, recommendation_id, before, after, undo, details)
+         SELECT m.mutation, m.cause, COALESCE(NULLIF(m.actor, ''), session_user), m.table_schema, m.table_name, m.index_name, m.field_name,
+                m.tenant_id, m.action_id, m.recommendation_id, NULLIF(m.before, 'null'), NULLIF(m.after, 'null'), m.undo, COALESCE(NULLIF(m.details, 'null'), '{}')
+           FROM pg_catalog.jsonb_to_record($1) AS m(mutation text, cause text, actor name, table_schema name, table_name name,
+                index_name name, field_name name, tenant_id text, action_id bigint, recommendation_id bigint, before jsonb,
+                after jsonb, undo text, details jsonb)
+         RETURNING id",
+        serde_json::to_value(mutation)?,
+    )?;
+    Ok(id.unwrap_or_default())
+}
+
+/// One mutation.
+pub fn get(id: i64) -> Result<Option<Logged>> {
+    spi::row("SELECT * FROM indexpilot.mutation_log WHERE id = ($1->>'id')::bigint", json!({ "id": id }))
+}
+
+/// Marks a mutation as taken back by another one.
+pub fn mark_undone(id: i64, by: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE indexpilot.mutation_log SET undone_by = ($1->>'by')::bigint WHERE id = ($1->>'id')::bigint",
+        json!({ "id": id, "by": by }),
+    )?;
+    Ok(())
+}

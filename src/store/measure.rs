@@ -1,0 +1,72 @@
+//! What query_stats says of the queries on one table, before and after a moment.
+
+use crate::pg::error::Result;
+use crate::pg::spi;
+use indexpilot_core::histogram::Histogram;
+use indexpilot_core::verify::{Measured, Role, Window};
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Default, Deserialize)]
+struct Sums {
+    calls: Option<u64>,
+    errors: Option<u64>,
+    total_ms: Option<f64>,
+    sum_squares_ms: Option<f64>,
+    histogram: Option<Vec<i64>>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    id: i64,
+    role: String,
+    before: Sums,
+    after: Sums,
+}
+
+impl From<Sums> for Window {
+    fn from(s: Sums) -> Self {
+        Window {
+            calls: s.calls.unwrap_or(0),
+            errors: s.errors.unwrap_or(0),
+            total_ms: s.total_ms.unwrap_or(0.0),
+            sum_squares_ms: s.sum_squares_ms.unwrap_or(0.0),
+            histogram: Histogram::from_counts(&s.histogram.unwrap_or_default()),
+        }
+    }
+}
+
+/// All templates on the table of an action, measured before and after its index appeared. Those that the decision named are cited.
+pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
+    let sums = "pg_catalog.jsonb_build_object('calls', pg_catalog.sum(q.calls), 'errors', pg_catalog.sum(q.errors),
+                    'total_ms', pg_catalog.sum(q.total_ms), 'sum_squares_ms', pg_catalog.sum(q.sum_squares_ms),
+                    'histogram', indexpilot.histogram_sum(q.histogram))";
+    let rows: Vec<Row> = spi::rows(
+        &format!(
+            "SELECT w.id,
+                    CASE WHEN w.id = ANY (COALESCE(r.workload_ids, '{{}}')) THEN 'cited'
+                         WHEN w.command IN ('insert', 'update', 'delete', 'merge') THEN 'write' ELSE 'other' END AS role,
+                    (SELECT {sums} FROM indexpilot.query_stats q WHERE q.workload_id = w.id AND q.bucket_at < a.finished_at) AS before,
+                    (SELECT {sums} FROM indexpilot.query_stats q WHERE q.workload_id = w.id AND q.bucket_at >= a.finished_at) AS after
+               FROM indexpilot.actions a
+                    LEFT JOIN indexpilot.recommendations r ON r.id = a.recommendation_id
+                    JOIN indexpilot.workload w ON w.relations && ARRAY[a.table_id]
+              WHERE a.id = ($1->>'id')::bigint
+              ORDER BY w.id"
+        ),
+        json!({ "id": action_id }),
+    )?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Measured {
+            workload_id: row.id,
+            role: match row.role.as_str() {
+                "cited" => Role::Cited,
+                "write" => Role::Write,
+                _ => Role::Other,
+            },
+            before: row.before.into(),
+            after: row.after.into(),
+        })
+        .collect())
+}

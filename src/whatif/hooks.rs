@@ -1,0 +1,320 @@
+//! The planner hooks of what-if. They do nothing but for the planner call that a [`Session`] surrounds, and there only at nesting
+//! depth 1: what immutable functions plan while it runs sees the database as it is.
+//!
+//! A session ends with its value, also while an error unwinds; the end of the transaction ends it in any case.
+
+use crate::pg::error::{Error, Kind, Result};
+use crate::pg::hook::Previous;
+use crate::pg::{relinfo, shape};
+use indexpilot_core::model::{IndexDef, RelationUse};
+use indexpilot_core::size::Size;
+use pgrx::{pg_guard, pg_sys};
+use std::cell::RefCell;
+use std::ffi::{CString, c_char, c_void};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+/// A session is running in this backend. All that the hooks look at otherwise.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
+/// Planner calls that are running since the session began.
+static DEPTH: AtomicU32 = AtomicU32::new(0);
+
+static PLANNER: Previous<PlannerHook> = Previous::new();
+static RELATION_INFO: Previous<RelationInfoHook> = Previous::new();
+static REL_PATHLIST: Previous<RelPathlistHook> = Previous::new();
+static INDEX_NAME: Previous<IndexNameHook> = Previous::new();
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+type PlannerHook = unsafe extern "C-unwind" fn(
+    *mut pg_sys::Query,
+    *const c_char,
+    std::ffi::c_int,
+    pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt;
+type RelationInfoHook = unsafe extern "C-unwind" fn(*mut pg_sys::PlannerInfo, pg_sys::Oid, bool, *mut pg_sys::RelOptInfo);
+type RelPathlistHook =
+    unsafe extern "C-unwind" fn(*mut pg_sys::PlannerInfo, *mut pg_sys::RelOptInfo, pg_sys::Index, *mut pg_sys::RangeTblEntry);
+type IndexNameHook = unsafe extern "C-unwind" fn(pg_sys::Oid) -> *const c_char;
+
+/// An index that is to be planned with although it does not exist.
+struct Injected {
+    oid: pg_sys::Oid,
+    table: pg_sys::Oid,
+    def: IndexDef,
+    size: Size,
+    name: CString,
+    /// The planner asked what scanning it would cost.
+    considered: bool,
+}
+
+#[derive(Default)]
+struct State {
+    injected: Vec<Injected>,
+    hidden: Vec<pg_sys::Oid>,
+    /// Filled when the shape is asked for.
+    relations: Option<Vec<RelationUse>>,
+}
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::new(State::default());
+}
+
+/// While it lives, planner calls of this backend at depth 1 see the database as it was told.
+pub struct Session(());
+
+impl Session {
+    /// Plans with `with` added and `hide` taken away.
+    ///
+    /// # Errors
+    /// `Prerequisite` when the hooks are not installed, `InUse` when a session is running.
+    pub fn start(with: &[(IndexDef, Size)], hide: &[pg_sys::Oid]) -> Result<Self> {
+        let injected = with
+            .iter()
+            .zip(relinfo::fake_oids(with.len()))
+            .map(|((def, size), oid)| Injected {
+                oid,
+                table: pg_sys::Oid::from(def.table.0),
+                def: def.clone(),
+                size: *size,
+                name: super::definition::hypothetical_name(def),
+                considered: false,
+            })
+            .collect();
+        Self::begin(State { injected, hidden: hide.to_vec(), relations: None })
+    }
+
+    /// Plans with the database as it is, and records what the query wants of each relation.
+    ///
+    /// # Errors
+    /// As for [`Session::start`].
+    pub fn record() -> Result<Self> {
+        Self::begin(State { relations: Some(Vec::new()), ..State::default() })
+    }
+
+    fn begin(state: State) -> Result<Self> {
+        if !INSTALLED.load(Relaxed) {
+            return Err(Error::new(Kind::Prerequisite, "what-if planning is not available")
+                .detail("The server was started with indexpilot.startup_bypass, so no planner hook is installed."));
+        }
+        if ACTIVE.load(Relaxed) {
+            return Err(Error::new(Kind::InUse, "what-if planning is already running in this session")
+                .detail("A function that is evaluated while a statement is planned called it again."));
+        }
+        STATE.set(state);
+        DEPTH.store(0, Relaxed);
+        ACTIVE.store(true, Relaxed);
+        Ok(Session(()))
+    }
+
+    /// Positions in `with` of the indexes that have the given OIDs in the plan.
+    pub fn positions(&self, oids: &[pg_sys::Oid]) -> Vec<usize> {
+        STATE.with_borrow(|s| (0..s.injected.len()).filter(|i| oids.contains(&s.injected[*i].oid)).collect())
+    }
+
+    /// Positions in `with` of the indexes whose cost the planner asked for.
+    pub fn considered(&self) -> Vec<usize> {
+        STATE.with_borrow(|s| (0..s.injected.len()).filter(|i| s.injected[*i].considered).collect())
+    }
+
+    /// The names that the hypothetical indexes have in EXPLAIN.
+    pub fn names(&self) -> Vec<String> {
+        STATE.with_borrow(|s| s.injected.iter().map(|i| i.name.to_string_lossy().into_owned()).collect())
+    }
+
+    /// What was recorded.
+    pub fn relations(self) -> Vec<RelationUse> {
+        STATE.with_borrow_mut(|s| s.relations.take()).unwrap_or_default()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        reset();
+    }
+}
+
+fn reset() {
+    ACTIVE.store(false, Relaxed);
+    DEPTH.store(0, Relaxed);
+    STATE.take();
+}
+
+/// The planner call that a session surrounds is running, and none inside it.
+fn outermost() -> bool {
+    ACTIVE.load(Relaxed) && DEPTH.load(Relaxed) == 1
+}
+
+/// Installs the hooks. Called once, from `_PG_init`.
+pub fn init() {
+    if INSTALLED.swap(true, Relaxed) {
+        return;
+    }
+    // SAFETY: the library is being loaded, nothing else runs. Hooks are variables of the server; the previous ones are kept and
+    // called. The callback is a function, which stays.
+    unsafe {
+        if let Some(hook) = pg_sys::planner_hook {
+            PLANNER.set(hook);
+        }
+        pg_sys::planner_hook = Some(planner);
+        if let Some(hook) = pg_sys::get_relation_info_hook {
+            RELATION_INFO.set(hook);
+        }
+        pg_sys::get_relation_info_hook = Some(relation_info);
+        if let Some(hook) = pg_sys::set_rel_pathlist_hook {
+            REL_PATHLIST.set(hook);
+        }
+        pg_sys::set_rel_pathlist_hook = Some(rel_pathlist);
+        if let Some(hook) = pg_sys::explain_get_index_name_hook {
+            INDEX_NAME.set(hook);
+        }
+        pg_sys::explain_get_index_name_hook = Some(index_name);
+        pg_sys::RegisterXactCallback(Some(transaction_ended), std::ptr::null_mut());
+    }
+}
+
+/// One more planner call is running, until it is dropped.
+struct Nested;
+
+impl Nested {
+    fn enter() -> Option<Self> {
+        ACTIVE.load(Relaxed).then(|| {
+            DEPTH.fetch_add(1, Relaxed);
+            Nested
+        })
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        // A transaction's end may have reset it in between; it never wraps.
+        let _ = DEPTH.fetch_update(Relaxed, Relaxed, |d| Some(d.saturating_sub(1)));
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn planner(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: std::ffi::c_int,
+    params: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    let _nested = Nested::enter();
+    // SAFETY: passes on what the server handed in; errors come through the boundary as unwinding, which drops `_nested`.
+    unsafe {
+        match PLANNER.get() {
+            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| previous(query, text, options, params)),
+            None => pg_sys::standard_planner(query, text, options, params),
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_info(
+    root: *mut pg_sys::PlannerInfo,
+    table: pg_sys::Oid,
+    inhparent: bool,
+    rel: *mut pg_sys::RelOptInfo,
+) {
+    // SAFETY: passes on what the server handed in. First, so that other extensions never meet our OIDs here.
+    unsafe {
+        if let Some(previous) = RELATION_INFO.get() {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(root, table, inhparent, rel));
+        }
+    }
+    if !outermost() {
+        return;
+    }
+    STATE.with_borrow(|state| {
+        // SAFETY: `rel` is the planner's relation for `table`; what is built lives in the planner's memory context, which is
+        // current. Appended, so that a real index wins a tie.
+        unsafe {
+            if !state.hidden.is_empty() {
+                relinfo::hide(rel, &state.hidden);
+            }
+            if inhparent || (*rel).rtekind != pg_sys::RTEKind::RTE_RELATION {
+                return;
+            }
+            for index in state.injected.iter().filter(|i| i.table == table) {
+                if let Some(info) = relinfo::hypothetical(rel, table, &index.def, &index.size, index.oid, cost) {
+                    (*rel).indexlist = pg_sys::lappend((*rel).indexlist, info.cast());
+                }
+            }
+        }
+    });
+}
+
+/// `amcostestimate` of a hypothetical index: the B-tree's own, noting that it was asked.
+#[pg_guard]
+unsafe extern "C-unwind" fn cost(
+    root: *mut pg_sys::PlannerInfo,
+    path: *mut pg_sys::IndexPath,
+    loops: f64,
+    startup: *mut pg_sys::Cost,
+    total: *mut pg_sys::Cost,
+    selectivity: *mut pg_sys::Selectivity,
+    correlation: *mut f64,
+    pages: *mut f64,
+) {
+    // SAFETY: passes on what the planner handed in; the path names its index.
+    let oid = unsafe {
+        relinfo::btree_cost(root, path, loops, startup, total, selectivity, correlation, pages);
+        (*(*path).indexinfo).indexoid
+    };
+    STATE.with_borrow_mut(|state| {
+        if let Some(index) = state.injected.iter_mut().find(|i| i.oid == oid) {
+            index.considered = true;
+        }
+    });
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn rel_pathlist(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    rti: pg_sys::Index,
+    rte: *mut pg_sys::RangeTblEntry,
+) {
+    // SAFETY: passes on what the server handed in.
+    unsafe {
+        if let Some(previous) = REL_PATHLIST.get() {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(root, rel, rti, rte));
+        }
+    }
+    if !outermost() || STATE.with_borrow(|s| s.relations.is_none()) {
+        return;
+    }
+    // SAFETY: the arguments of this very hook. The state is not borrowed meanwhile: reading selectivities can run functions.
+    let read = unsafe { shape::read(root, rel, rti, rte) };
+    if let Some(relation) = read {
+        STATE.with_borrow_mut(|s| s.relations.get_or_insert_default().push(relation));
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn index_name(oid: pg_sys::Oid) -> *const c_char {
+    if ACTIVE.load(Relaxed) {
+        let ours = STATE.with_borrow(|s| s.injected.iter().find(|i| i.oid == oid).map(|i| i.name.clone()));
+        if let Some(name) = ours {
+            // SAFETY: copies the name into the current memory context, as get_rel_name would.
+            return unsafe { pg_sys::pstrdup(name.as_ptr()) };
+        }
+    }
+    // SAFETY: passes on what the server handed in; null means that nothing special is known of the index.
+    unsafe {
+        match INDEX_NAME.get() {
+            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| previous(oid)),
+            None => std::ptr::null(),
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    use pg_sys::XactEvent as E;
+    let over = matches!(
+        event,
+        E::XACT_EVENT_ABORT | E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE | E::XACT_EVENT_PARALLEL_ABORT | E::XACT_EVENT_PARALLEL_COMMIT
+    );
+    if over && ACTIVE.load(Relaxed) {
+        reset();
+    }
+}

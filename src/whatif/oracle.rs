@@ -1,0 +1,46 @@
+//! The planner as the judge of what a query costs with a set of candidates.
+
+use super::{Planned, Sample, plan};
+use crate::pg::solver;
+use indexpilot_core::candidate::Candidate;
+use indexpilot_core::model::{CandidateIdx, IndexDef, QueryIdx};
+use indexpilot_core::size::Size;
+use indexpilot_core::whatif::{CostOracle, PlanCost, Unplannable};
+
+/// Plans the samples of queries with candidates. A query costs the mean of its samples' costs.
+pub struct Oracle {
+    /// Samples by query.
+    samples: Vec<Vec<Sample>>,
+    candidates: Vec<(IndexDef, Size)>,
+}
+
+impl Oracle {
+    /// `samples[query]` are the statements to plan for the query; `candidates` in the order in which [`CandidateIdx`] counts them.
+    pub fn new(samples: Vec<Vec<Sample>>, candidates: &[Candidate]) -> Self {
+        Oracle { samples, candidates: candidates.iter().map(|c| (c.def.clone(), c.size)).collect() }
+    }
+}
+
+impl CostOracle for Oracle {
+    fn cost(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<PlanCost, Unplannable> {
+        let samples = self.samples.get(query).map_or(&[][..], Vec::as_slice);
+        if samples.is_empty() {
+            return Err(Unplannable { sqlstate: "55000".to_owned(), message: "no sample of the query was captured".to_owned() });
+        }
+        let indexes: Vec<(IndexDef, Size)> = with.iter().filter_map(|c| self.candidates.get(*c).cloned()).collect();
+        let (mut total, mut used) = (0.0, Vec::new());
+        for sample in samples {
+            let Planned { cost, used: positions, .. } = plan(sample, &indexes, &[], false)
+                .map_err(|e| Unplannable { sqlstate: e.sqlstate(), message: e.message })?;
+            total += cost;
+            used.extend(positions.into_iter().filter_map(|p| with.get(p).copied()));
+        }
+        used.sort_unstable();
+        used.dedup();
+        Ok(PlanCost { cost: total / samples.len() as f64, used })
+    }
+
+    fn interrupted(&mut self) -> bool {
+        solver::interrupt_pending()
+    }
+}

@@ -1,0 +1,343 @@
+//! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
+
+use super::decision::{self, Decision, Drawn};
+use super::{decide, flush};
+use crate::pg::error::{Error, Kind, Result};
+use crate::pg::{bgworker, catalog, planner, role, solver};
+use crate::store::workload::{Filter, StoredSample, Template};
+use crate::whatif::{self, Parameter, Sample};
+use crate::{guc, store};
+use indexpilot_core::model::{Bytes, Catalog, Query, RelId};
+use indexpilot_core::{candidate, select};
+use pgrx::pg_sys;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// Templates that one analysis weighs at most: the heaviest. What is beyond has a share of the time that no index could make felt.
+const MAX_QUERIES: usize = 500;
+
+/// What the caller of the main job asked for.
+pub struct Request {
+    /// `call` or `worker`.
+    pub cause: &'static str,
+    pub dry_run: bool,
+    /// OIDs; empty for all tables.
+    pub tables: Vec<u32>,
+    pub tenant_id: Option<String>,
+    /// Bytes; `None` for the setting.
+    pub storage_budget: Option<Bytes>,
+    pub concurrently: bool,
+}
+
+/// A query on its way through the chain.
+struct Study {
+    id: i64,
+    text: String,
+    calls: f64,
+    total_ms: f64,
+    samples: Vec<Sample>,
+}
+
+/// What the chain found, before anything is stored.
+pub struct Weighed {
+    pub queries: Vec<Query>,
+    pub catalog: Catalog,
+    pub selection: select::Selection,
+    /// Templates that could not be planned again: number and error.
+    pub unplannable: Vec<(i64, String)>,
+    pub budget: Bytes,
+    pub hours: f64,
+}
+
+/// Limits of one run.
+struct Limits {
+    budget: Option<Bytes>,
+    max_columns: usize,
+    time_limit_s: f64,
+    hours: f64,
+    /// Only indexes on these tables; empty for all.
+    tables: Vec<u32>,
+}
+
+/// Analyses the captured workload and queues what pays. Returns every decision, recommended ones first.
+pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
+    flush::flush()?;
+    let filter = Filter { tables: request.tables.clone(), tenant_id: request.tenant_id.clone() };
+    let (templates, hours) = store::workload::templates(&filter, MAX_QUERIES)?;
+    let limits = Limits {
+        budget: request.storage_budget.or_else(guc::select_storage_budget),
+        max_columns: guc::candidate_max_columns(),
+        time_limit_s: guc::select_time_limit().as_secs_f64(),
+        hours,
+        tables: request.tables.clone(),
+    };
+    let weighed = weigh(templates.into_iter().map(Study::from).collect(), &limits)?;
+    let planned: Vec<(i64, f64)> = weighed.queries.iter().map(|q| (q.id, q.shape.base_cost)).collect();
+    store::workload::set_plan_states(&planned, &weighed.unplannable)?;
+
+    let run = store::analysis::begin(request.cause)?;
+    let mut drawn = decision::draw(&weighed);
+    decide::guard(&weighed.catalog, &mut drawn)?;
+    let ids = store::analysis::add(run, &drawn.iter().map(|d| d.recommendation.clone()).collect::<Vec<_>>())?;
+    for (d, id) in drawn.iter_mut().zip(ids) {
+        d.recommendation.id = id;
+    }
+    store::analysis::retire_proposals(run)?;
+    store::analysis::finish(run, &decision::figures(&weighed))?;
+    if !request.dry_run {
+        for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
+            carry_out(d, request)?;
+        }
+    }
+    Ok(drawn.into_iter().map(Decision::from).collect())
+}
+
+/// Which indexes would pay for these texts. Nothing is stored.
+pub fn advise(
+    texts: &[String],
+    weights: &[f64],
+    budget: Option<Bytes>,
+    max_columns: Option<usize>,
+    time_limit_s: Option<f64>,
+) -> Result<Vec<Decision>> {
+    let search_path = caller_search_path();
+    let studies: Vec<Study> = texts
+        .iter()
+        .zip(weights)
+        .zip(1..)
+        .map(|((text, weight), id)| Study {
+            id,
+            text: text.clone(),
+            calls: *weight,
+            total_ms: 0.0,
+            samples: vec![Sample { text: text.clone(), search_path: search_path.clone(), role: role::current(), parameters: Vec::new() }],
+        })
+        .collect();
+    for study in &studies {
+        // A mistake in a given query is the caller's to know, not a figure in a report.
+        for sample in &study.samples {
+            whatif::shape(sample).map_err(|e| in_query(e, study))?;
+        }
+    }
+    let limits = Limits {
+        budget: budget.or_else(guc::select_storage_budget),
+        max_columns: max_columns.unwrap_or_else(guc::candidate_max_columns),
+        time_limit_s: time_limit_s.unwrap_or_else(|| guc::select_time_limit().as_secs_f64()),
+        hours: 1.0,
+        tables: Vec::new(),
+    };
+    let weighed = weigh(studies, &limits)?;
+    Ok(decision::draw(&weighed).into_iter().map(Decision::from).collect())
+}
+
+fn in_query(error: Error, study: &Study) -> Error {
+    let hint = error.hint.clone().unwrap_or_else(|| "Names are looked up in the caller's search_path.".into());
+    let mut detail = format!("In query {}: {}", study.id, study.text.chars().take(200).collect::<String>());
+    if let Some(more) = &error.detail {
+        detail = format!("{more} {detail}");
+    }
+    Error { detail: Some(detail), hint: Some(hint), ..error }
+}
+
+/// The pure part of the chain, fed by the planner.
+fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
+    let (mut queries, mut samples, mut unplannable) = (Vec::new(), Vec::new(), Vec::new());
+    for study in studies {
+        match measure(&study) {
+            Ok((shape, plannable)) => {
+                queries.push(Query { id: study.id, text: study.text, calls: study.calls, total_ms: study.total_ms, shape });
+                samples.push(plannable);
+            }
+            Err(e) => unplannable.push((study.id, e.to_string())),
+        }
+    }
+    let tables: BTreeSet<RelId> = queries.iter().flat_map(|q| q.shape.relations.iter().map(|r| r.rel)).collect();
+    let mut catalog = catalog::snapshot(&tables.into_iter().collect::<Vec<_>>())?;
+    express(&mut catalog)?;
+    let wanted: BTreeSet<u32> = limits.tables.iter().copied().collect();
+    for table in catalog.tables.values_mut().filter(|t| !wanted.is_empty() && !wanted.contains(&t.rel.0)) {
+        table.refused = Some("the caller asked for other tables".into());
+    }
+    let budget = limits.budget.unwrap_or_else(|| {
+        catalog.tables.values().filter(|t| t.refused.is_none()).map(|t| t.bytes).sum::<Bytes>() / 2
+    });
+    let generated = candidate::generate(
+        &queries,
+        &catalog,
+        &candidate::Config {
+            max_columns: limits.max_columns,
+            min_table_bytes: guc::candidate_min_table_size(),
+            min_usage: guc::candidate_min_usage(),
+            min_expression: guc::candidate_min_expression(),
+        },
+    );
+    let mut oracle = whatif::Oracle::new(samples, &generated.candidates);
+    let start = Instant::now();
+    let selection = select::solve(
+        &queries,
+        &catalog,
+        generated,
+        &mut oracle,
+        &mut solver::Interruptible,
+        &mut || start.elapsed().as_secs_f64(),
+        &select::Config {
+            budget,
+            time_limit_s: limits.time_limit_s,
+            min_gain: guc::select_min_gain(),
+            max_regression: guc::select_max_regression(),
+            max_indexes_per_table: guc::guard_max_indexes_per_table(),
+            hours: limits.hours,
+        },
+    )
+    .map_err(|e| {
+        pgrx::check_for_interrupts!();
+        Error::new(Kind::Cancelled, format!("choosing indexes was interrupted: {e}"))
+    })?;
+    Ok(Weighed { queries, catalog, selection, unplannable, budget, hours: limits.hours })
+}
+
+/// Shape and cost of a template, from those of its samples that can be planned.
+fn measure(study: &Study) -> Result<(indexpilot_core::model::QueryShape, Vec<Sample>)> {
+    let mut shapes = Vec::new();
+    let mut plannable = Vec::new();
+    let mut failure = Error::internal("template has no sample");
+    for sample in &study.samples {
+        pgrx::check_for_interrupts!();
+        match whatif::shape(sample) {
+            Ok(shape) => {
+                shapes.push(shape);
+                plannable.push(sample.clone());
+            }
+            Err(e) => failure = e,
+        }
+    }
+    let mean = shapes.iter().map(|s| s.base_cost).sum::<f64>() / shapes.len().max(1) as f64;
+    match shapes.into_iter().next() {
+        Some(mut shape) => {
+            shape.base_cost = mean;
+            Ok((shape, plannable))
+        }
+        None => Err(failure),
+    }
+}
+
+/// Writes into the snapshot what the genome knows of each field.
+fn express(catalog: &mut Catalog) -> Result<()> {
+    let expressed = store::genome::expressed()?;
+    for table in catalog.tables.values_mut() {
+        for column in &mut table.columns {
+            column.expressed = expressed.get(&(table.rel.0, column.attnum)).copied();
+        }
+    }
+    Ok(())
+}
+
+/// Queues a proposed index, or builds it at once inside the caller's transaction.
+fn carry_out(drawn: &mut Drawn, request: &Request) -> Result<()> {
+    if request.concurrently {
+        drawn.action_id = Some(decide::enqueue(&drawn.recommendation, &format!("recommendation {}", drawn.recommendation.id))?);
+    } else {
+        drawn.action_id = Some(decide::build_now(&drawn.recommendation)?);
+    }
+    drawn.recommendation.state = "applied".into();
+    Ok(())
+}
+
+/// One query, before and after.
+pub struct WhatIf {
+    pub cost_before: f64,
+    pub cost_after: f64,
+    pub indexes_used: Vec<String>,
+    pub estimated_bytes: i64,
+    pub plan_before: String,
+    pub plan_after: String,
+}
+
+/// Plans a text as the database is and as it would be.
+pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<WhatIf> {
+    let sample = Sample { text: text.into(), search_path: caller_search_path(), role: role::current(), parameters: Vec::new() };
+    let mut with = Vec::with_capacity(create.len());
+    let mut names = Vec::with_capacity(create.len());
+    let mut bytes = 0;
+    for statement in create {
+        let def = whatif::parse_definition(statement)?;
+        let tables = catalog::snapshot(&[def.table])?;
+        let Some(table) = tables.table(def.table) else {
+            return Err(Error::internal("table vanished while it was looked at"));
+        };
+        let size = indexpilot_core::size::btree(&def, table);
+        bytes += size.bytes;
+        names.push(indexpilot_core::ddl::describe(&def, table));
+        with.push((def, size));
+    }
+    for index in hide {
+        if !catalog::is_index(index.to_u32()) {
+            return Err(Error::new(Kind::WrongObject, "hide_indexes names an object that is not an index")
+                .detail(format!("Its OID is {}.", index.to_u32()))
+                .hint("Give names of indexes, such as ARRAY['orders_pkey'::regclass]."));
+        }
+    }
+    let before = whatif::plan(&sample, &[], &[], true)?;
+    let after = whatif::plan(&sample, &with, hide, true)?;
+    Ok(WhatIf {
+        cost_before: before.cost,
+        cost_after: after.cost,
+        indexes_used: after.used.iter().filter_map(|i| names.get(*i).cloned()).collect(),
+        estimated_bytes: bytes as i64,
+        plan_before: before.explain.unwrap_or_default(),
+        plan_after: after.explain.unwrap_or_default(),
+    })
+}
+
+/// What the worker does by itself at each visit of a database, in modes advise and apply: an analysis when one is due. Called
+/// outside a transaction.
+pub fn tick() -> Result<()> {
+    if guc::mode() < guc::Mode::Advise || !guc::select() {
+        return Ok(());
+    }
+    bgworker::transaction("indexpilot: analysing the workload", || {
+        let control = store::control::get()?;
+        let due = control.analysed_s_ago.is_none_or(|s| s >= guc::select_interval().as_secs_f64());
+        if control.disabled || !due { Ok(()) } else { analyze_by_itself() }
+    })
+}
+
+fn analyze_by_itself() -> Result<()> {
+    let request = Request {
+        cause: "worker",
+        dry_run: guc::mode() != guc::Mode::Apply,
+        tables: Vec::new(),
+        tenant_id: None,
+        storage_budget: None,
+        concurrently: true,
+    };
+    let decisions = analyze(&request)?;
+    let queued = decisions.iter().filter(|d| d.action_id.is_some()).count();
+    pgrx::log!("indexpilot: select: {} decisions, {queued} queued", decisions.len());
+    Ok(())
+}
+
+fn caller_search_path() -> String {
+    planner::search_path()
+}
+
+impl From<Template> for Study {
+    fn from(t: Template) -> Self {
+        let role = pg_sys::Oid::from(t.role_id);
+        let samples = t.samples.into_iter().map(|s| stored(s, role)).collect();
+        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples }
+    }
+}
+
+fn stored(s: StoredSample, role: pg_sys::Oid) -> Sample {
+    let parameters = s
+        .parameter_types
+        .iter()
+        .enumerate()
+        .map(|(i, oid)| {
+            let value = s.parameter_values.get(i).cloned().flatten();
+            Parameter { type_oid: pg_sys::Oid::from(*oid), known: value.is_some(), value }
+        })
+        .collect();
+    Sample { text: s.query, search_path: s.search_path, role, parameters }
+}

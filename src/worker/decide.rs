@@ -1,0 +1,295 @@
+//! What follows a decision: guarding it, queueing its action, approving, rejecting, cancelling, taking back.
+
+use super::decision::Drawn;
+use super::explain;
+use crate::pg::error::{Error, Kind, Result};
+use crate::pg::{catalog, database, role};
+use crate::store::action::{self, New};
+use indexpilot_core::apply::Kind as ActionKind;
+use crate::store::analysis::{self, Recommendation};
+use crate::store::log::{self, Logged, Mutation};
+use crate::store::{genome, protection};
+use crate::{apply, store, worker};
+use indexpilot_core::model::{Catalog, IndexDef, RelId};
+use indexpilot_core::{ddl, guard};
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+use serde_json::json;
+
+/// Reviews every proposed index; a refusal turns the proposal into a rejected decision with the rule as its reason.
+pub fn guard(catalog: &Catalog, drawn: &mut [Drawn]) -> Result<()> {
+    for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
+        let r = &mut d.recommendation;
+        let facts = apply::facts::for_proposal(r.table_id, &r.table_schema, r.index_name.as_deref().unwrap_or(""), r.estimated_bytes)?;
+        let findings = guard::review(&facts, &apply::facts::config());
+        if let Some(refusal) = findings.iter().find(|f| f.verdict == guard::Verdict::Refuse) {
+            r.state = "rejected".into();
+            r.reason = refusal.rule.into();
+            r.reason_detail = format!("{}; without that: {}", refusal.detail, r.reason_detail);
+        }
+        r.guard = serde_json::to_value(&findings)?;
+    }
+    let _ = catalog;
+    Ok(())
+}
+
+/// Queues the index of a decision; building starts when the transaction commits.
+pub fn enqueue(r: &Recommendation, cause: &str) -> Result<i64> {
+    let index_name = r.index_name.clone().ok_or_else(|| Error::internal("decision has no index name"))?;
+    let id = action::enqueue(&New {
+        kind: ActionKind::Create,
+        recommendation_id: Some(r.id),
+        reverts: None,
+        table_id: r.table_id,
+        table_schema: r.table_schema.clone(),
+        table_name: r.table_name.clone(),
+        index_schema: r.table_schema.clone(),
+        index_name,
+        index_id: None,
+        definition: r.definition.clone(),
+        statement: r.definition.clone(),
+        cause: cause.into(),
+        actor: role::session(),
+        estimated_bytes: Some(r.estimated_bytes.max(0) as u64),
+    })?;
+    analysis::set_state(r.id, "applied")?;
+    worker::wake_after_commit(database::current());
+    Ok(id)
+}
+
+/// Builds the index of a decision inside the caller's transaction, which blocks writes to the table until it ends.
+pub fn build_now(r: &Recommendation) -> Result<i64> {
+    let def: IndexDef = serde_json::from_value(r.index_def.clone())?;
+    let tables = catalog::snapshot(&[RelId(r.table_id)])?;
+    let table = tables.table(def.table).ok_or_else(|| {
+        Error::new(Kind::UndefinedTable, format!("table \"{}.{}\" does not exist any more", r.table_schema, r.table_name))
+    })?;
+    let statement = ddl::create_index(&def, table, &|name| quote_identifier(name), false);
+    let id = enqueue(r, &format!("recommendation {} (concurrently => false)", r.id))?;
+    apply::inline::create(id, &statement)?;
+    Ok(id)
+}
+
+/// Queues a proposed decision.
+pub fn approve(id: i64) -> Result<i64> {
+    let Some(r) = analysis::get(id)? else { return Err(explain::unknown(id)) };
+    require_open(&r, "approved")?;
+    enqueue(&r, &format!("recommendation {id}, approved"))
+}
+
+/// Turns a proposed decision down.
+pub fn reject(id: i64, reason: Option<&str>) -> Result<()> {
+    let Some(r) = analysis::get(id)? else { return Err(explain::unknown(id)) };
+    require_open(&r, "rejected")?;
+    analysis::set_state(id, "rejected")?;
+    log::append(&Mutation {
+        mutation: "reject_recommendation".into(),
+        cause: reason.unwrap_or("call").into(),
+        table_schema: Some(r.table_schema),
+        table_name: Some(r.table_name),
+        index_name: r.index_name,
+        recommendation_id: Some(id),
+        ..Mutation::default()
+    })?;
+    Ok(())
+}
+
+fn require_open(r: &Recommendation, verb: &str) -> Result<()> {
+    if r.state == "proposed" || r.state == "approved" {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Prerequisite, format!("decision {} cannot be {verb}", r.id))
+        .detail(format!("Its state is {}.", r.state))
+        .hint("SELECT id, definition FROM indexpilot.recommendations WHERE state = 'proposed'."))
+}
+
+/// Cancels an action; a build that runs is interrupted, and what it left is removed.
+pub fn cancel(id: i64) -> Result<bool> {
+    let Some(cancelled) = action::cancel(id)? else {
+        return Err(Error::new(Kind::UndefinedObject, format!("action {id} does not exist"))
+            .hint("SELECT id, state, statement FROM indexpilot.actions ORDER BY id DESC."));
+    };
+    if cancelled {
+        worker::wake_after_commit(database::current());
+    }
+    Ok(cancelled)
+}
+
+/// What a rollback of a mutation means.
+enum Undo {
+    Drop { statement: String },
+    Create { statement: String },
+    Express { enabled: bool },
+    Disable { disabled: bool },
+}
+
+/// Takes a mutation back and returns the number of the mutation that says so.
+pub fn rollback(id: i64) -> Result<i64> {
+    let logged = mutation(id)?;
+    let m = &logged.mutation;
+    let cause = format!("rollback of mutation {id}");
+    let action_id = match undo(id, &logged)? {
+        Undo::Drop { statement } => Some(queue_index(m, ActionKind::Drop, &statement, &cause)?),
+        Undo::Create { statement } => Some(queue_index(m, ActionKind::Create, &statement, &cause)?),
+        Undo::Express { enabled } => {
+            express(m, enabled, &cause)?;
+            None
+        }
+        Undo::Disable { disabled } => {
+            store::control::set_disabled(disabled, disabled.then_some(cause.as_str()))?;
+            None
+        }
+    };
+    let by = log::append(&Mutation {
+        mutation: "rollback".into(),
+        cause,
+        action_id,
+        before: m.after.clone(),
+        after: m.before.clone(),
+        undo: None,
+        actor: String::new(),
+        recommendation_id: None,
+        details: json!({ "mutation": id }),
+        ..m.clone()
+    })?;
+    log::mark_undone(id, by)?;
+    Ok(by)
+}
+
+/// What [`rollback`] would run, and what it would mean.
+pub fn rollback_preview(id: i64) -> Result<(String, String)> {
+    let logged = mutation(id)?;
+    let m = &logged.mutation;
+    let index = m.index_name.clone().unwrap_or_default();
+    let table = format!("{}.{}", m.table_schema.clone().unwrap_or_default(), m.table_name.clone().unwrap_or_default());
+    Ok(match undo(id, &logged)? {
+        Undo::Drop { statement } => (statement, format!("index {index} on {table} is dropped, without blocking reads or writes, and is not proposed again for indexpilot.guard_cooldown")),
+        Undo::Create { statement } => (statement, format!("index {index} on {table} is built again, without blocking reads or writes")),
+        Undo::Express { enabled } => (
+            m.undo.clone().unwrap_or_default(),
+            format!("tenant {} {} field {} of {table}", m.tenant_id.clone().unwrap_or_default(), if enabled { "expresses" } else { "no longer expresses" }, m.field_name.clone().unwrap_or_default()),
+        ),
+        Undo::Disable { disabled } => (
+            m.undo.clone().unwrap_or_default(),
+            if disabled { "no action is started in this database" } else { "actions are started again in this database" }.into(),
+        ),
+    })
+}
+
+fn mutation(id: i64) -> Result<Logged> {
+    let Some(logged) = log::get(id)? else {
+        return Err(Error::new(Kind::UndefinedObject, format!("mutation {id} does not exist"))
+            .hint("SELECT * FROM indexpilot.get_recent_mutations()."));
+    };
+    if let Some(by) = logged.undone_by {
+        return Err(Error::new(Kind::Prerequisite, format!("mutation {id} was already taken back"))
+            .detail(format!("Mutation {by} did so."))
+            .hint(format!("To bring it back, take that one back: SELECT indexpilot.rollback({by}).")));
+    }
+    Ok(logged)
+}
+
+fn undo(id: i64, logged: &Logged) -> Result<Undo> {
+    let m = &logged.mutation;
+    let flag = |key: &str| m.before.as_ref().and_then(|b| b.get(key)).and_then(serde_json::Value::as_bool);
+    let kind = if m.mutation == "rollback" { inverse(m) } else { m.mutation.as_str() };
+    match (kind, m.undo.clone()) {
+        ("create_index", undo) => Ok(Undo::Drop { statement: undo.unwrap_or_else(|| drop_statement(m)) }),
+        ("drop_index", Some(statement)) => Ok(Undo::Create { statement }),
+        ("enable_field" | "disable_field", _) => Ok(Undo::Express { enabled: flag("enabled").unwrap_or(true) }),
+        ("disable_system" | "enable_system", _) => Ok(Undo::Disable { disabled: flag("disabled").unwrap_or(false) }),
+        (other, _) => Err(Error::new(Kind::NotSupported, format!("mutation {id} cannot be taken back"))
+            .detail(format!("A mutation of kind {other} has nothing to take back.")))
+    }
+}
+
+/// A rollback is taken back by doing the first thing again: told from what it changed.
+fn inverse(m: &Mutation) -> &'static str {
+    match (&m.field_name, &m.index_name) {
+        (Some(_), _) => "enable_field",
+        (None, None) => "enable_system",
+        (None, Some(_)) => "rollback",
+    }
+}
+
+fn drop_statement(m: &Mutation) -> String {
+    let schema = m.table_schema.clone().unwrap_or_default();
+    format!("DROP INDEX CONCURRENTLY {}", quote_qualified_identifier(schema, m.index_name.clone().unwrap_or_default()))
+}
+
+fn queue_index(m: &Mutation, kind: ActionKind, statement: &str, cause: &str) -> Result<i64> {
+    let (schema, table) = (m.table_schema.clone().unwrap_or_default(), m.table_name.clone().unwrap_or_default());
+    let index_name = m.index_name.clone().unwrap_or_default();
+    let table_id = catalog::oid_of(&schema, &table)?.ok_or_else(|| {
+        Error::new(Kind::UndefinedTable, format!("table \"{schema}.{table}\" does not exist any more"))
+    })?;
+    let index_id = catalog::oid_of(&schema, &index_name)?;
+    if kind == ActionKind::Drop {
+        let Some(index) = index_id else {
+            return Err(Error::new(Kind::UndefinedObject, format!("index \"{schema}.{index_name}\" does not exist any more")));
+        };
+        if protection::is_protected(index)? {
+            return Err(Error::new(Kind::Prerequisite, format!("index \"{schema}.{index_name}\" is protected"))
+                .hint(format!("SELECT indexpilot.unprotect('{}').", quote_qualified_identifier(&schema, &index_name))));
+        }
+    }
+    let definition = match kind {
+        ActionKind::Drop => m.after.as_ref().and_then(|a| a.get("definition")).and_then(serde_json::Value::as_str).unwrap_or(statement).to_owned(),
+        _ => statement.to_owned(),
+    };
+    let id = action::enqueue(&New {
+        kind,
+        recommendation_id: None,
+        reverts: m.action_id,
+        table_id,
+        table_schema: schema.clone(),
+        table_name: table,
+        index_schema: schema,
+        index_name,
+        index_id: if kind == ActionKind::Drop { index_id } else { None },
+        definition,
+        statement: statement.into(),
+        cause: cause.into(),
+        actor: role::session(),
+        estimated_bytes: None,
+    })?;
+    worker::wake_after_commit(database::current());
+    Ok(id)
+}
+
+fn express(m: &Mutation, enabled: bool, cause: &str) -> Result<()> {
+    let (schema, table) = (m.table_schema.clone().unwrap_or_default(), m.table_name.clone().unwrap_or_default());
+    let tenant = m.tenant_id.clone().unwrap_or_default();
+    let field_name = m.field_name.clone().unwrap_or_default();
+    let table_id = catalog::oid_of(&schema, &table)?
+        .ok_or_else(|| Error::new(Kind::UndefinedTable, format!("table \"{schema}.{table}\" does not exist any more")))?;
+    let field = genome::field(table_id, &field_name, &tenant)?
+        .ok_or_else(|| Error::new(Kind::UndefinedColumn, format!("field \"{field_name}\" is not in the genome any more")))?;
+    genome::set_expression(&tenant, field.id, enabled, Some(cause))
+}
+
+/// Logs that a tenant expresses a field, or no longer does; `field` holds the state before.
+pub fn log_expression(tenant_id: &str, field: &genome::Field, enabled: bool, cause: &str) -> Result<i64> {
+    let call = |enabled: bool| {
+        let table = quote_qualified_identifier(&field.table_schema, &field.table_name);
+        format!(
+            "SELECT indexpilot.{}_field({}, {}, {})",
+            if enabled { "enable" } else { "disable" },
+            pgrx::spi::quote_literal(tenant_id),
+            pgrx::spi::quote_literal(table),
+            pgrx::spi::quote_literal(&field.field_name)
+        )
+    };
+    let before = field.enabled.unwrap_or(true);
+    log::append(&Mutation {
+        mutation: if enabled { "enable_field" } else { "disable_field" }.into(),
+        cause: cause.into(),
+        table_schema: Some(field.table_schema.clone()),
+        table_name: Some(field.table_name.clone()),
+        field_name: Some(field.field_name.clone()),
+        tenant_id: Some(tenant_id.into()),
+        before: Some(json!({ "enabled": before })),
+        after: Some(json!({ "enabled": enabled })),
+        undo: Some(call(before)),
+        ..Mutation::default()
+    })
+}

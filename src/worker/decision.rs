@@ -1,0 +1,211 @@
+//! From a selection to decisions: rows with reasons in words, for tables and for the caller.
+
+use super::advisor::Weighed;
+use crate::store::analysis::{Recommendation, Run};
+use indexpilot_core::model::{Bytes, IndexDef, Query, QueryIdx, Reason};
+use indexpilot_core::{ddl, select};
+use serde_json::json;
+
+/// Pages that a build reads, sorts and writes in a second: a cautious figure for one process without parallel help, replaced by
+/// measured builds once there are some.
+const BUILD_BYTES_PER_MS: f64 = 30_000.0;
+
+/// A decision before it is stored.
+pub struct Drawn {
+    pub recommendation: Recommendation,
+    pub action_id: Option<i64>,
+    /// Numbers of the queries it is about.
+    pub query_ids: Vec<i64>,
+}
+
+/// A decision as the caller of the main job sees it.
+pub struct Decision {
+    pub recommendation_id: Option<i64>,
+    pub action_id: Option<i64>,
+    pub table_name: String,
+    pub index_name: Option<String>,
+    pub definition: String,
+    /// `create`, `propose`, `hold` (a guard forbids it) or `not_recommended`.
+    pub decision: String,
+    pub reason: String,
+    pub reason_detail: String,
+    pub estimated_bytes: i64,
+    pub cost_before: Option<f64>,
+    pub cost_after: Option<f64>,
+    pub saved_ms_per_hour: Option<f64>,
+    pub write_ms_per_hour: Option<f64>,
+    pub query_ids: Vec<i64>,
+}
+
+impl From<Drawn> for Decision {
+    fn from(d: Drawn) -> Self {
+        let r = d.recommendation;
+        let decision = match r.state.as_str() {
+            "applied" => "create",
+            "proposed" => "propose",
+            "rejected" => "hold",
+            other => other,
+        };
+        Decision {
+            recommendation_id: (r.id > 0).then_some(r.id),
+            action_id: d.action_id,
+            table_name: format!("{}.{}", pgrx::spi::quote_identifier(&r.table_schema), pgrx::spi::quote_identifier(&r.table_name)),
+            index_name: r.index_name,
+            definition: r.definition,
+            decision: decision.into(),
+            reason: r.reason,
+            reason_detail: r.reason_detail,
+            estimated_bytes: r.estimated_bytes,
+            cost_before: r.cost_before,
+            cost_after: r.cost_after,
+            saved_ms_per_hour: r.saved_ms_per_hour,
+            write_ms_per_hour: r.write_ms_per_hour,
+            query_ids: d.query_ids,
+        }
+    }
+}
+
+/// Every decision of a selection: chosen indexes in the order of their gain, then what was not chosen.
+pub fn draw(weighed: &Weighed) -> Vec<Drawn> {
+    let mut drawn: Vec<Drawn> = weighed.selection.chosen.iter().filter_map(|choice| chosen(weighed, choice)).collect();
+    drawn.sort_by(|a, b| saved(b).total_cmp(&saved(a)).then_with(|| a.recommendation.index_name.cmp(&b.recommendation.index_name)));
+    drawn.extend(weighed.selection.rejected.iter().filter_map(|r| base(weighed, &r.def, r.reason, r.detail.clone(), &r.queries)));
+    drawn
+}
+
+fn saved(d: &Drawn) -> f64 {
+    let r = &d.recommendation;
+    r.saved_ms_per_hour.unwrap_or_else(|| r.cost_before.unwrap_or(0.0) - r.cost_after.unwrap_or(0.0))
+}
+
+fn chosen(weighed: &Weighed, choice: &select::Choice) -> Option<Drawn> {
+    let candidate = weighed.selection.candidates.get(choice.candidate)?;
+    let mut drawn = base(weighed, &candidate.def, Reason::Gain, String::new(), &choice.queries)?;
+    let measured = choice.queries.iter().filter_map(|q| weighed.queries.get(*q)).all(|q| q.ms_per_cost().is_some());
+    let (before, after) = costs(weighed, &choice.queries);
+    let r = &mut drawn.recommendation;
+    r.state = "proposed".into();
+    r.estimated_bytes = candidate.size.bytes as i64;
+    let table_bytes = weighed.catalog.table(candidate.def.table).map_or(0, |t| t.bytes);
+    r.estimated_build_ms = Some((table_bytes + candidate.size.bytes) as f64 / BUILD_BYTES_PER_MS);
+    r.cost_before = Some(before);
+    r.cost_after = Some(after);
+    if measured {
+        r.saved_ms_per_hour = Some(choice.saved);
+        r.write_ms_per_hour = Some(choice.write_cost);
+    }
+    r.details = json!({
+        "queries": choice.queries.iter().filter_map(|q| detail(weighed, *q)).collect::<Vec<_>>(),
+        "planner_calls": weighed.selection.planner_calls,
+        "method": method(&weighed.selection),
+        "gap": weighed.selection.gap,
+        "storage_budget_bytes": weighed.budget,
+    });
+    r.reason_detail = in_words(r, choice.queries.len());
+    Some(drawn)
+}
+
+/// "saves 41.2 s per hour in 3 queries (cost 12345 to 678), adds 0.6 s per hour to writes, 312 MB, built in about 50 s"
+fn in_words(r: &Recommendation, queries: usize) -> String {
+    let plural = if queries == 1 { "query" } else { "queries" };
+    let cost = format!("planner cost {:.0} to {:.0}", r.cost_before.unwrap_or(0.0), r.cost_after.unwrap_or(0.0));
+    let gain = match r.saved_ms_per_hour {
+        Some(ms) => format!("saves about {} per hour in {queries} {plural} ({cost})", duration(ms)),
+        None => format!("makes {queries} {plural} cheaper ({cost})"),
+    };
+    let writes = match r.write_ms_per_hour {
+        Some(ms) if ms >= 0.5 => format!(", adds about {} per hour to writes", duration(ms)),
+        _ => String::new(),
+    };
+    let build = r.estimated_build_ms.map_or_else(String::new, |ms| format!(", built in about {}", duration(ms)));
+    format!("{gain}{writes}, {}{build}", bytes(r.estimated_bytes.max(0) as Bytes))
+}
+
+fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, detail: String, queries: &[QueryIdx]) -> Option<Drawn> {
+    let table = weighed.catalog.table(def.table)?;
+    let query_ids: Vec<i64> = queries.iter().filter_map(|q| weighed.queries.get(*q)).map(|q| q.id).collect();
+    let recommendation = Recommendation {
+        id: 0,
+        analysis_id: 0,
+        state: "not_recommended".into(),
+        reason: reason.code().into(),
+        reason_detail: detail,
+        table_id: def.table.0,
+        table_schema: table.schema.clone(),
+        table_name: table.name.clone(),
+        index_name: Some(ddl::index_name(def, table)),
+        columns: def.keys.iter().map(|k| table.column_name(k.column)).collect(),
+        definition: ddl::create_index(def, table, &|name| pgrx::spi::quote_identifier(name), true),
+        index_def: json!(def),
+        estimated_bytes: indexpilot_core::size::btree(def, table).bytes as i64,
+        estimated_build_ms: None,
+        cost_before: None,
+        cost_after: None,
+        saved_ms_per_hour: None,
+        write_ms_per_hour: None,
+        workload_ids: query_ids.clone(),
+        details: json!({ "queries": queries.iter().filter_map(|q| detail(weighed, *q)).collect::<Vec<_>>() }),
+        guard: json!([]),
+    };
+    Some(Drawn { recommendation, action_id: None, query_ids })
+}
+
+/// Cost before and after of some queries, each times its calls.
+fn costs(weighed: &Weighed, queries: &[QueryIdx]) -> (f64, f64) {
+    let mut sum = (0.0, 0.0);
+    for q in queries {
+        if let (Some(query), Some((before, after))) = (weighed.queries.get(*q), weighed.selection.costs.get(*q)) {
+            sum.0 += query.calls * before;
+            sum.1 += query.calls * after;
+        }
+    }
+    sum
+}
+
+fn detail(weighed: &Weighed, q: QueryIdx) -> Option<serde_json::Value> {
+    let query: &Query = weighed.queries.get(q)?;
+    let (before, after) = weighed.selection.costs.get(q)?;
+    Some(json!({ "query": query.id, "calls": query.calls, "total_ms": query.total_ms, "cost_before": before, "cost_after": after }))
+}
+
+/// The figures of the run, for the table analyses.
+pub fn figures(weighed: &Weighed) -> Run {
+    let s = &weighed.selection;
+    Run {
+        queries: weighed.queries.len(),
+        unplannable: weighed.unplannable.len(),
+        candidates: s.candidates.len(),
+        planner_calls: s.planner_calls,
+        method: method(s),
+        storage_budget_bytes: weighed.budget,
+        cost_before: s.objective_before,
+        cost_after: s.objective_after,
+        gap: s.gap,
+    }
+}
+
+fn method(selection: &select::Selection) -> &'static str {
+    match selection.method {
+        select::Method::Milp => "milp",
+        select::Method::Greedy => "greedy",
+    }
+}
+
+/// A duration for people.
+pub fn duration(ms: f64) -> String {
+    match ms {
+        ms if ms >= 60_000.0 => format!("{:.1} min", ms / 60_000.0),
+        ms if ms >= 1000.0 => format!("{:.1} s", ms / 1000.0),
+        ms if ms >= 1.0 => format!("{ms:.0} ms"),
+        ms => format!("{ms:.3} ms"),
+    }
+}
+
+/// A size for people.
+pub fn bytes(b: Bytes) -> String {
+    match b {
+        b if b >= 1 << 30 => format!("{:.1} GB", b as f64 / f64::from(1 << 30)),
+        b if b >= 1 << 20 => format!("{:.1} MB", b as f64 / f64::from(1 << 20)),
+        b => format!("{} kB", b.div_ceil(1024)),
+    }
+}

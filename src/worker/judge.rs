@@ -1,0 +1,137 @@
+//! verify: looks at every built index whose time has come, gives the verdict, and queues the drop of what did harm.
+
+use crate::pg::bgworker;
+use crate::pg::error::Result;
+use crate::pg::time;
+use crate::store::action::{self, Action, NOBODY, New};
+use crate::store::log::{self, Mutation};
+use crate::store::verification::{self, Verification};
+use crate::store::measure;
+use crate::{guc, worker};
+use indexpilot_core::apply::{Event, Kind, State};
+use indexpilot_core::verify::{Config, Judgement, Verdict, judge};
+use pgrx::spi::quote_qualified_identifier;
+use serde_json::json;
+
+/// Judges what is due in this database; called by the worker outside a transaction.
+pub fn run() -> Result<()> {
+    let watched = bgworker::transaction("indexpilot: looking for built indexes", || action::in_states(&[State::Built, State::Verifying]))?;
+    for action in watched.iter().filter(|a| a.kind == Kind::Create) {
+        bgworker::transaction("indexpilot: verifying", || look(action))?;
+    }
+    Ok(())
+}
+
+fn look(action: &Action) -> Result<()> {
+    if !guc::verify() {
+        action::transition(action.id, action.state, Event::Keep)?;
+        return Ok(());
+    }
+    if action.state == State::Built {
+        action::transition(action.id, State::Built, Event::Watch)?;
+        return Ok(());
+    }
+    let watched_s = time::now() - action.finished_at.unwrap_or_else(time::now);
+    if watched_s < guc::verify_delay().as_secs_f64() {
+        return Ok(());
+    }
+    let config = Config {
+        min_calls: guc::verify_min_calls(),
+        max_regression: guc::verify_max_regression(),
+        confidence: guc::verify_confidence(),
+        timeout_s: guc::verify_timeout().as_secs_f64(),
+    };
+    let judgement = judge(&measure::around_action(action.id)?, watched_s, &config);
+    verification::replace(action.id, &rows(action.id, &judgement))?;
+    match judgement.verdict {
+        Verdict::Pending => Ok(()),
+        Verdict::Kept | Verdict::Neutral => keep(action, &judgement),
+        Verdict::Reverted => revert(action, &judgement),
+    }
+}
+
+fn keep(action: &Action, judgement: &Judgement) -> Result<()> {
+    if action::transition(action.id, State::Verifying, Event::Keep)?.is_some() {
+        log::append(&Mutation { mutation: "keep_index".into(), cause: judgement.reason.clone(), ..about(action, judgement) })?;
+        pgrx::log!("indexpilot: verify: kept index \"{}\": {}", action.index_name, judgement.reason);
+    }
+    Ok(())
+}
+
+/// The index goes: the drop is queued in the same transaction as the verdict, so neither can be lost without the other.
+fn revert(action: &Action, judgement: &Judgement) -> Result<()> {
+    if action::transition(action.id, State::Verifying, Event::Revert)?.is_none() {
+        return Ok(());
+    }
+    let index = quote_qualified_identifier(&action.index_schema, &action.index_name);
+    action::enqueue(&New {
+        kind: Kind::Drop,
+        recommendation_id: None,
+        reverts: Some(action.id),
+        table_id: action.table_id,
+        table_schema: action.table_schema.clone(),
+        table_name: action.table_name.clone(),
+        index_schema: action.index_schema.clone(),
+        index_name: action.index_name.clone(),
+        index_id: action.index_id,
+        definition: action.definition.clone(),
+        statement: format!("DROP INDEX CONCURRENTLY {index}"),
+        cause: format!("verdict on action {}: {}", action.id, judgement.reason),
+        actor: NOBODY.into(),
+        estimated_bytes: None,
+    })?;
+    log::append(&Mutation { mutation: "revert_index".into(), cause: judgement.reason.clone(), ..about(action, judgement) })?;
+    pgrx::log!("indexpilot: verify: takes index \"{}\" back: {}", action.index_name, judgement.reason);
+    worker::wake_after_commit(crate::pg::database::current());
+    Ok(())
+}
+
+fn about(action: &Action, judgement: &Judgement) -> Mutation {
+    Mutation {
+        actor: NOBODY.into(),
+        table_schema: Some(action.table_schema.clone()),
+        table_name: Some(action.table_name.clone()),
+        index_name: Some(action.index_name.clone()),
+        action_id: Some(action.id),
+        recommendation_id: action.recommendation_id,
+        details: json!({ "saved_ms": judgement.saved_ms, "lost_ms": judgement.lost_ms }),
+        ..Mutation::default()
+    }
+}
+
+fn rows(action_id: i64, judgement: &Judgement) -> Vec<Verification> {
+    let verdict = judgement.verdict.as_str();
+    let (before, after) = judgement.rows.iter().fold((0, 0), |(b, a), r| (b + r.calls_before, a + r.calls_after));
+    let summary = Verification {
+        action_id,
+        verdict: verdict.into(),
+        reason: judgement.reason.clone(),
+        workload_id: None,
+        role: "summary".into(),
+        calls_before: before,
+        calls_after: after,
+        mean_ms_before: None,
+        mean_ms_after: None,
+        p95_ms_before: None,
+        p95_ms_after: None,
+        change_ratio: None,
+        p_value: None,
+    };
+    std::iter::once(summary)
+        .chain(judgement.rows.iter().map(|r| Verification {
+            action_id,
+            verdict: verdict.into(),
+            reason: serde_json::to_value(r.effect).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+            workload_id: Some(r.workload_id),
+            role: r.role.as_str().into(),
+            calls_before: r.calls_before,
+            calls_after: r.calls_after,
+            mean_ms_before: r.mean_ms_before,
+            mean_ms_after: r.mean_ms_after,
+            p95_ms_before: r.p95_ms_before,
+            p95_ms_after: r.p95_ms_after,
+            change_ratio: r.change_ratio,
+            p_value: r.p_value,
+        }))
+        .collect()
+}

@@ -1,0 +1,80 @@
+//! The rows of view status: the truth at this moment.
+
+use crate::pg::error::Result;
+use crate::pg::spi;
+use crate::{capture, guc, store, worker};
+use serde::Deserialize;
+use serde_json::json;
+
+type Row = (String, Option<String>, String);
+
+#[derive(Deserialize)]
+struct Counts {
+    templates: i64,
+    unplannable: i64,
+    samples: i64,
+    queued: i64,
+    building: i64,
+    blocked: i64,
+    failed: i64,
+    verifying: i64,
+    managed: i64,
+    proposed: i64,
+}
+
+/// All figures, each with its meaning.
+pub fn rows() -> Result<Vec<Row>> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut add = |name: &str, value: Option<String>, what: &str| rows.push((name.into(), value, what.into()));
+    let control = store::control::get()?;
+    let c = capture::status();
+    add("version", Some(env!("CARGO_PKG_VERSION").into()), "Version of the library");
+    add("mode", Some(guc::mode().as_str().into()), "indexpilot.mode");
+    add("preloaded", Some(c.active.to_string()), "The library was preloaded, so capture and workers can run");
+    add("disabled", Some(control.disabled.to_string()), "disable_system() was called in this database");
+    add("disabled_reason", control.disabled_reason, "Why, as the caller said");
+    add("capture_templates", Some(format!("{} of {}", c.entries, c.capacity)), "Templates in shared memory, of those that it has room for");
+    add("capture_dropped", Some(c.dropped.to_string()), "Executions that were not counted because shared memory was full or busy");
+    add("capture_evicted", Some(c.evicted.to_string()), "Idle templates that made room in shared memory; nothing of them was lost");
+    add("capture_without_queryid", Some(c.without_queryid.to_string()), "Executions without query identifier; set compute_query_id = auto or on");
+    add("capture_samples_dropped", Some(c.samples_dropped.to_string()), "Sampled statements dropped because all slots were taken");
+    add("capture_samples_too_long", Some(c.samples_too_long.to_string()), "Statements too long to be sampled");
+    add("capture_untracked", Some(c.untracked.to_string()), "Statements not tracked because too many ran or had open cursors in their session");
+    add("capture_failures", Some(c.failures.to_string()), "Failures inside capture, which were caught and cost nobody anything");
+    add("shared_memory_bytes", Some(c.bytes.to_string()), "Shared memory that IndexPilot takes");
+    let w = worker::status();
+    add("launcher_pid", w.launcher_pid.map(|p| p.to_string()), "Process that starts the workers");
+    add("builder_pid", w.builder_pid.map(|p| p.to_string()), "Process that builds in this database now");
+    add("worker_start_failures", Some(w.start_failures.to_string()), "Workers that could not be started; raise max_worker_processes");
+    let counts: Option<Counts> = spi::row(
+        "SELECT (SELECT pg_catalog.count(*) FROM indexpilot.workload) AS templates,
+                (SELECT pg_catalog.count(*) FROM indexpilot.workload WHERE plan_state = 'unplannable') AS unplannable,
+                (SELECT pg_catalog.count(*) FROM indexpilot.workload_sample) AS samples,
+                pg_catalog.count(*) FILTER (WHERE state = 'queued') AS queued,
+                pg_catalog.count(*) FILTER (WHERE state = 'building') AS building,
+                pg_catalog.count(*) FILTER (WHERE state = 'blocked') AS blocked,
+                pg_catalog.count(*) FILTER (WHERE state = 'failed') AS failed,
+                pg_catalog.count(*) FILTER (WHERE state IN ('built', 'verifying')) AS verifying,
+                (SELECT pg_catalog.count(*) FROM indexpilot.managed_indexes WHERE dropped_at IS NULL) AS managed,
+                (SELECT pg_catalog.count(*) FROM indexpilot.recommendations WHERE state = 'proposed') AS proposed
+           FROM indexpilot.actions",
+        json!({}),
+    )?;
+    if let Some(n) = counts {
+        for (name, value, what) in [
+            ("templates", n.templates, "Query templates known in this database"),
+            ("templates_unplannable", n.unplannable, "Templates whose samples could not be planned again"),
+            ("samples", n.samples, "Statements kept for what-if planning"),
+            ("recommendations_proposed", n.proposed, "Decisions that wait for approve() or reject()"),
+            ("actions_queued", n.queued, "Actions that wait to be started"),
+            ("actions_building", n.building, "Actions that run"),
+            ("actions_blocked", n.blocked, "Actions that a guard rule or a missing right holds back"),
+            ("actions_failed", n.failed, "Actions that failed"),
+            ("actions_verifying", n.verifying, "Built indexes that wait for their verdict"),
+            ("managed_indexes", n.managed, "Living indexes that IndexPilot made"),
+        ] {
+            add(name, Some(value.to_string()), what);
+        }
+    }
+    Ok(rows)
+}
