@@ -192,6 +192,8 @@ pub fn capture_bucket() -> Duration { Duration::from_secs(CAPTURE_BUCKET.get() a
 pub fn capture_retention() -> Duration { Duration::from_secs(60 * CAPTURE_RETENTION.get() as u64) }
 /// The session's tenant, if it has one.
 pub fn tenant_id() -> Option<CString> { TENANT_ID.get().filter(|t| !t.is_empty()) }
+/// Copies the session's tenant into `buffer`, cut to its length, and returns how many bytes it has (0: none). Allocates nothing.
+pub fn tenant_bytes(buffer: &mut [u8]) -> usize { crate::pg::setting::copy_string(&TENANT_ID, buffer) }
 pub fn candidate_max_columns() -> usize { CANDIDATE_MAX_COLUMNS.get() as usize }
 /// In bytes.
 pub fn candidate_min_table_size() -> u64 { 1024 * CANDIDATE_MIN_TABLE_SIZE.get() as u64 }

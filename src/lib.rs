@@ -19,12 +19,21 @@ extension_sql_file!("../sql/install/20_functions.sql", name = "functions", requi
 extension_sql_file!("../sql/install/30_views.sql", name = "views", requires = ["functions"]);
 extension_sql_file!("../sql/install/90_grants.sql", name = "grants", finalize);
 
-/// Called when the server loads the library. Without preload the SQL functions that need no capture still work.
+/// Called when the server loads the library. Without preload the SQL functions that need no shared memory still work.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    if pg::startup::binary_upgrade() {
+        return;
+    }
     guc::init();
-    if !guc::startup_bypass() {
-        whatif::init();
+    if guc::startup_bypass() {
+        return;
+    }
+    whatif::init();
+    // Loaded into a running session there is no shared memory to be had: the functions that need it say so.
+    if pg::startup::preloading() {
+        capture::init();
+        worker::init();
     }
 }
 

@@ -150,4 +150,3 @@ unsafe extern "C-unwind" fn startup() {
     }
     AREAS.with_borrow(|areas| areas.iter().for_each(|a| a.map()));
 }
-

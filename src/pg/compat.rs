@@ -73,12 +73,12 @@ pub type CostEstimate = unsafe extern "C-unwind" fn(
 /// `index` is a live IndexOptInfo.
 pub unsafe fn set_cost_estimate(index: *mut pg_sys::IndexOptInfo, function: CostEstimate) {
     // SAFETY: until 15 the field is declared without arguments, because pathnodes.h does not know them; cost_index casts it back.
-    #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+    #[cfg(feature = "pg15")]
     unsafe {
         (*index).amcostestimate = Some(std::mem::transmute::<CostEstimate, unsafe extern "C-unwind" fn()>(function));
     }
     // SAFETY: a plain field.
-    #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
+    #[cfg(not(feature = "pg15"))]
     unsafe {
         (*index).amcostestimate = Some(function);
     }
@@ -126,3 +126,78 @@ pub unsafe fn explain_one_plan(
         pg_sys::ExplainOnePlan(stmt, null_mut(), state, text.as_ptr(), params, null_mut(), null(), null(), null());
     }
 }
+
+/// What ExecutorRun is given beside the query.
+#[derive(Clone, Copy)]
+pub struct RunArgs {
+    pub direction: pg_sys::ScanDirection::Type,
+    pub count: u64,
+    #[cfg(not(feature = "pg18"))]
+    pub execute_once: bool,
+}
+
+/// Defines an ExecutorRun hook `$name` that calls `$body(query, RunArgs)`.
+#[cfg(not(feature = "pg18"))]
+macro_rules! executor_run_hook {
+    ($name:ident, $body:path) => {
+        unsafe extern "C-unwind" fn $name(
+            query: *mut pg_sys::QueryDesc,
+            direction: pg_sys::ScanDirection::Type,
+            count: u64,
+            execute_once: bool,
+        ) {
+            // SAFETY: the server's promises to the hook are what the body wants.
+            unsafe { $body(query, $crate::pg::compat::RunArgs { direction, count, execute_once }) }
+        }
+    };
+}
+
+/// Defines an ExecutorRun hook `$name` that calls `$body(query, RunArgs)`.
+#[cfg(feature = "pg18")]
+macro_rules! executor_run_hook {
+    ($name:ident, $body:path) => {
+        unsafe extern "C-unwind" fn $name(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64) {
+            // SAFETY: the server's promises to the hook are what the body wants.
+            unsafe { $body(query, $crate::pg::compat::RunArgs { direction, count }) }
+        }
+    };
+}
+pub(crate) use executor_run_hook;
+
+mod sys {
+    use super::pg_sys;
+    // Without pgrx's wrapper, whose guard would replace an error by a poorer one.
+    unsafe extern "C-unwind" {
+        #[cfg(not(feature = "pg18"))]
+        pub fn standard_ExecutorRun(q: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
+        #[cfg(feature = "pg18")]
+        pub fn standard_ExecutorRun(q: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
+    }
+}
+
+/// Calls the previous ExecutorRun hook, or the server's function. An error jumps past the caller.
+///
+/// # Safety
+/// For an ExecutorRun hook only, with the arguments that it was given.
+pub unsafe fn executor_run(previous: pg_sys::ExecutorRun_hook_type, query: *mut pg_sys::QueryDesc, args: RunArgs) {
+    let RunArgs { direction, count, .. } = args;
+    // SAFETY: as the caller promises.
+    #[cfg(not(feature = "pg18"))]
+    unsafe {
+        match previous {
+            Some(hook) => hook(query, direction, count, args.execute_once),
+            None => sys::standard_ExecutorRun(query, direction, count, args.execute_once),
+        }
+    }
+    // SAFETY: as the caller promises.
+    #[cfg(feature = "pg18")]
+    unsafe {
+        match previous {
+            Some(hook) => hook(query, direction, count),
+            None => sys::standard_ExecutorRun(query, direction, count),
+        }
+    }
+}
+
+/// MERGE, since version 15.
+pub const CMD_MERGE: pg_sys::CmdType::Type = pg_sys::CmdType::CMD_MERGE;

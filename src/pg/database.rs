@@ -102,16 +102,7 @@ unsafe extern "C-unwind" fn process_utility(
         let after = before_command(pstmt);
         match PREVIOUS {
             Some(previous) => previous(pstmt, query, read_only_tree, context, params, environment, dest, completion),
-            None => sys::standard_ProcessUtility(
-                pstmt,
-                query,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                dest,
-                completion,
-            ),
+            None => sys::standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment, dest, completion),
         }
         if after != NOTHING {
             after_command(after);
@@ -143,7 +134,7 @@ unsafe extern "C-unwind" fn before_command(pstmt: *mut pg_sys::PlannedStmt) -> i
                 NOTHING
             }
             T::T_CreatedbStmt => {
-                if let Some(template) = option(( *node.cast::<pg_sys::CreatedbStmt>()).options, c"template") {
+                if let Some(template) = option((*node.cast::<pg_sys::CreatedbStmt>()).options, c"template") {
                     must_be_empty(pg_sys::defGetString(template), false);
                 }
                 DATABASES
@@ -192,4 +183,10 @@ unsafe fn must_be_empty(name: *const c_char, dropped: bool) {
             listener(Event::MustBeEmpty { database, dropped });
         }
     }
+}
+
+/// The extension is installed in this session's database. In a transaction.
+pub fn has_extension() -> bool {
+    // SAFETY: looks the name up in pg_extension; nothing is raised when there is none.
+    unsafe { pg_sys::get_extension_oid(c"indexpilot".as_ptr(), true) != pg_sys::InvalidOid }
 }

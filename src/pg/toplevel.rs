@@ -32,8 +32,7 @@ pub struct Command<'a> {
 /// reconciling is for. A termination does not come back: the process ends here.
 pub fn run(command: &Command<'_>) -> Result<()> {
     let sql = CString::new(command.sql).map_err(|_| Error::internal("statement contains a zero byte"))?;
-    let comment =
-        command.comment.map(CString::new).transpose().map_err(|_| Error::internal("comment contains a zero byte"))?;
+    let comment = command.comment.map(CString::new).transpose().map_err(|_| Error::internal("comment contains a zero byte"))?;
     let identity = Identity::current();
     // SAFETY: TopMemoryContext always exists. Parse and plan trees must outlive the commits in the middle of the command.
     let context = unsafe {
@@ -101,8 +100,7 @@ unsafe fn execute(sql: &CStr, comment: Option<&CStr>, context: pg_sys::MemoryCon
         if needs_snapshot {
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
-        let queries =
-            pg_sys::pg_analyze_and_rewrite_fixedparams(raw, sql.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut());
+        let queries = pg_sys::pg_analyze_and_rewrite_fixedparams(raw, sql.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut());
         let plans = pg_sys::pg_plan_queries(queries, sql.as_ptr(), 0, std::ptr::null_mut());
         if needs_snapshot {
             pg_sys::PopActiveSnapshot();

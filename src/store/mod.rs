@@ -1,8 +1,12 @@
 //! The tables of schema indexpilot: the only module that writes them. One file for each table or group of tables.
 
+pub mod action;
 pub mod analysis;
 pub mod control;
 pub mod genome;
 pub mod log;
+pub mod managed;
+pub mod measure;
 pub mod protection;
+pub mod verification;
 pub mod workload;

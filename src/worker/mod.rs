@@ -1,1 +1,104 @@
-//! The processes: launcher, per-database worker, builder; and the advisor that composes the stages.
+//! The processes: launcher, per-database worker, builder; and the advisor that composes the stages. README.md has the state
+//! machine and the argument why a crash loses nothing.
+
+pub mod advisor;
+mod builder;
+mod database;
+mod launcher;
+mod outcome;
+pub mod state;
+
+use crate::pg::database::{self as databases, Event};
+use crate::pg::{bgworker, xact};
+use pgrx::pg_sys::{self, Oid};
+use state::Role;
+use std::time::{Duration, Instant};
+
+/// Longest wait for our processes to leave a database. The server itself waits five seconds for sessions to leave, after us.
+const LEAVE: Duration = Duration::from_secs(4);
+
+/// Registers the launcher and everything that it needs. Only from `_PG_init`; does nothing unless the library is being preloaded.
+pub fn init() {
+    if !bgworker::preloading() {
+        return;
+    }
+    state::init();
+    databases::listen(on_command);
+    launcher::register();
+}
+
+/// Asks for a visit of the worker to the database soon. Takes effect at once: after a change in the current transaction call
+/// [`wake_after_commit`], or the worker would not see it.
+pub fn wake(database: Oid) {
+    state::want(database, Role::Worker);
+}
+
+/// Asks for the builder and for a visit as soon as the current transaction has committed; forgotten when it aborts.
+pub fn wake_after_commit(database: Oid) {
+    xact::at_end(move |committed| {
+        if committed {
+            state::want(database, Role::Builder);
+            state::want(database, Role::Worker);
+        }
+    });
+}
+
+/// The processes as they are; `None` when the library was not preloaded.
+pub fn status() -> Option<state::Status> {
+    state::status(databases::current())
+}
+
+/// What the commands of sessions mean to us.
+fn on_command(event: Event) {
+    match event {
+        Event::MustBeEmpty { database, dropped } => empty(database, dropped),
+        Event::Databases => xact::at_end(|committed| {
+            if committed {
+                state::want_probe();
+            }
+        }),
+        Event::Extension => {
+            let database = databases::current();
+            xact::at_end(move |committed| {
+                if committed {
+                    state::want(database, Role::Worker);
+                }
+            });
+        }
+    }
+}
+
+/// Has our processes leave a database and keeps them out of it until the transaction ends, whichever way.
+fn empty(database: Oid, dropped: bool) {
+    let present = state::hold(database);
+    xact::at_end(move |committed| {
+        if committed && dropped {
+            state::forget(database);
+        }
+        state::unhold(database);
+    });
+    for pid in &present {
+        bgworker::terminate(*pid);
+    }
+    let deadline = Instant::now() + LEAVE;
+    while Instant::now() < deadline && (state::busy(database, Role::Worker) || state::busy(database, Role::Builder)) {
+        bgworker::wait(Duration::from_millis(10));
+    }
+}
+
+/// How every process for a database begins. `None` when it must not work: it then ends at once, with exit code 0.
+fn enter(argument: pg_sys::Datum, role: Role) -> Option<Oid> {
+    let database = Oid::from(argument.value() as u32);
+    if bgworker::out_of_service() {
+        return None;
+    }
+    // Before connecting, so that the slot is given back only after the process has left the database's list of sessions.
+    bgworker::at_exit(state::release);
+    if !state::claim(database, role) {
+        return None;
+    }
+    bgworker::accept_signals();
+    bgworker::connect(Some(database));
+    bgworker::override_settings();
+    (!bgworker::in_recovery()).then_some(database)
+}

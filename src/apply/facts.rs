@@ -1,0 +1,132 @@
+//! What the guard wants to know of the server and the table, read just before an action.
+
+use crate::pg::error::Result;
+use crate::pg::spi;
+use pgrx::pg_sys::Oid;
+use serde::Deserialize;
+use serde_json::json;
+
+/// A table as it stands in the catalog.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Table {
+    pub schema: String,
+    pub name: String,
+    owner: u32,
+    pub owner_name: String,
+    /// The owner may create objects in the schema.
+    pub may_create: bool,
+    /// The owner may look objects up in the schema.
+    pub may_use: bool,
+    /// Why no index may be made on it.
+    pub refused: Option<String>,
+    pub indexes: usize,
+    /// Schema and owner as SQL identifiers, for a GRANT.
+    pub schema_quoted: String,
+    pub owner_quoted: String,
+}
+
+impl Table {
+    pub fn owner(&self) -> Oid {
+        Oid::from(self.owner)
+    }
+
+    /// The right that the owner lacks for building here: in words, with the command that gives it.
+    pub fn missing_right(&self) -> Option<String> {
+        let right = match (self.may_use, self.may_create) {
+            (true, true) => return None,
+            (false, true) => "USAGE",
+            (true, false) => "CREATE",
+            (false, false) => "USAGE, CREATE",
+        };
+        Some(format!(
+            "role {} owns the table but lacks {right} on its schema; run: GRANT {right} ON SCHEMA {} TO {}",
+            self.owner_name, self.schema_quoted, self.owner_quoted
+        ))
+    }
+}
+
+/// The table with that OID; `None` when it is gone.
+pub fn table(oid: u32) -> Result<Option<Table>> {
+    let sql = "SELECT n.nspname AS schema, c.relname AS name, c.relowner::bigint AS owner, r.rolname AS owner_name, \
+                 has_schema_privilege(c.relowner, n.oid, 'CREATE') AS may_create, \
+                 has_schema_privilege(c.relowner, n.oid, 'USAGE') AS may_use, \
+                 CASE WHEN n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') THEN 'it is a table of the server' \
+                   WHEN n.nspname = 'indexpilot' THEN 'it is a table of IndexPilot' \
+                   WHEN c.relpersistence = 't' THEN 'it is temporary' \
+                   WHEN c.relpersistence = 'u' THEN 'it is unlogged' \
+                   WHEN c.relkind = 'p' THEN 'it is partitioned' \
+                   WHEN c.relkind = 'f' THEN 'it is a foreign table' \
+                   WHEN c.relkind NOT IN ('r', 'm') THEN 'it is not a table' \
+                   WHEN EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
+                     AND d.deptype = 'e') THEN 'it belongs to an extension' END AS refused, \
+                 (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid) AS indexes, \
+                 quote_ident(n.nspname) AS schema_quoted, quote_ident(r.rolname) AS owner_quoted \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner \
+               WHERE c.oid = ($1->>'oid')::oid";
+    spi::row(sql, json!({ "oid": oid }))
+}
+
+/// What runs beside the action.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Surroundings {
+    pub server_version: u32,
+    /// Age of the oldest other transaction in this database, seconds.
+    pub oldest_transaction_s: Option<f64>,
+    pub prepared_on_table: usize,
+    pub oldest_prepared_s: Option<f64>,
+    pub running_ddl: Option<String>,
+    pub wraparound_vacuum: bool,
+    pub replica_lag_bytes: Option<u64>,
+}
+
+/// See [`Surroundings`]. A VACUUM has a transaction too, but no concurrent build waits for it unless it works on the same table,
+/// which shows in its lock.
+pub fn surroundings(table: u32) -> Result<Surroundings> {
+    let sql = "SELECT current_setting('server_version_num')::integer AS server_version, \
+                 (SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))::float8 FROM pg_stat_activity a \
+                  WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL \
+                    AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker')) AS oldest_transaction_s, \
+                 (SELECT count(DISTINCT p.transaction::text) FROM pg_prepared_xacts p JOIN pg_locks l \
+                    ON l.virtualtransaction = '-1/' || p.transaction::text \
+                  WHERE p.database = current_database() AND l.relation = ($1->>'table')::oid) AS prepared_on_table, \
+                 (SELECT extract(epoch FROM max(clock_timestamp() - p.prepared))::float8 FROM pg_prepared_xacts p \
+                  WHERE p.database = current_database()) AS oldest_prepared_s, \
+                 (SELECT format('%s held by process %s (%s)', l.mode, l.pid, a.backend_type) FROM pg_locks l \
+                    JOIN pg_stat_activity a ON a.pid = l.pid \
+                  WHERE l.relation = ($1->>'table')::oid AND l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid() \
+                    AND a.datname = current_database() AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', \
+                      'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') ORDER BY l.pid LIMIT 1) AS running_ddl, \
+                 EXISTS (SELECT 1 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
+                  WHERE l.relation = ($1->>'table')::oid AND l.locktype = 'relation' AND a.backend_type = 'autovacuum worker' \
+                    AND a.query LIKE '%to prevent wraparound%') AS wraparound_vacuum, \
+                 (SELECT greatest(max(pg_wal_lsn_diff(pg_current_wal_lsn(), s.replay_lsn)), 0)::bigint \
+                  FROM pg_stat_replication s WHERE s.replay_lsn IS NOT NULL) AS replica_lag_bytes";
+    spi::row(sql, json!({ "table": table }))?
+        .ok_or_else(|| crate::pg::error::Error::internal("the server says nothing of its sessions"))
+}
+
+/// Free bytes where an index of the table would go; `None` when it cannot be told.
+pub fn free_bytes(table: u32) -> Result<Option<u64>> {
+    // New indexes go to the database's default tablespace: default_tablespace is empty in our sessions, and a path below the data
+    // directory, or a link to another place, leads there in every case.
+    let sql = "SELECT CASE WHEN d.dattablespace = t.oid AND t.spcname <> 'pg_default' THEN pg_tablespace_location(t.oid) END AS path \
+               FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()";
+    let path: Option<String> = spi::value(sql, json!({ "table": table }))?;
+    Ok(crate::pg::disk::free_bytes(path.as_deref().filter(|p| !p.is_empty())))
+}
+
+/// Takes the advisory lock of the table for this session; `false` when another session has it.
+pub fn try_lock(table: u32) -> Result<bool> {
+    let sql = "SELECT pg_try_advisory_lock(($1->>'class')::integer, ($1->>'table')::bigint::bit(32)::integer) AS taken";
+    Ok(spi::value(sql, json!({ "class": LOCK_CLASS, "table": table }))?.unwrap_or(false))
+}
+
+/// Gives the advisory lock of the table back.
+pub fn unlock(table: u32) -> Result<()> {
+    let sql = "SELECT pg_advisory_unlock(($1->>'class')::integer, ($1->>'table')::bigint::bit(32)::integer) AS released";
+    let _: Option<bool> = spi::value(sql, json!({ "class": LOCK_CLASS, "table": table }))?;
+    Ok(())
+}
+
+/// First number of our advisory locks; the second is the OID of the table.
+const LOCK_CLASS: i32 = 0x1D_90_71;

@@ -1,0 +1,106 @@
+//! Looking indexes up in the catalog: by tag, by OID, by name; and finding what interrupted commands left.
+
+use crate::pg::error::Result;
+use crate::pg::spi;
+use pgrx::pg_sys::Oid;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// An index as it stands in the catalog.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Index {
+    pub oid: u32,
+    pub schema: String,
+    pub name: String,
+    pub table_id: u32,
+    pub table_schema: String,
+    pub table_name: String,
+    owner: u32,
+    /// Valid, ready and live: queries use it and writes maintain it.
+    pub valid: bool,
+    /// Tag in its comment.
+    pub tag: Option<String>,
+    pub bytes: u64,
+    pub unique: bool,
+    pub constraint: bool,
+    pub replica_identity: bool,
+    pub clustered: bool,
+    pub partitioned: bool,
+    pub attached: bool,
+    /// Some other object depends on it.
+    pub needed: bool,
+    /// Rebuilding a unique index beside INSERT ... ON CONFLICT is not safe in this version.
+    pub on_conflict_defect: bool,
+    /// CREATE INDEX statement.
+    pub definition: String,
+}
+
+impl Index {
+    /// Owner of the table, and so of the index.
+    pub fn owner(&self) -> Oid {
+        Oid::from(self.owner)
+    }
+}
+
+fn select(condition: &str, args: Value) -> Result<Vec<Index>> {
+    let sql = format!(
+        "SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, t.oid::bigint AS table_id, \
+           tn.nspname AS table_schema, t.relname AS table_name, t.relowner::bigint AS owner, \
+           i.indisvalid AND i.indisready AND i.indislive AS valid, \
+           substring(d.description FROM '^indexpilot:([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})$') AS tag, \
+           coalesce(pg_relation_size(c.oid), 0) AS bytes, i.indisunique OR i.indisprimary OR i.indisexclusion AS unique, \
+           EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = c.oid) AS constraint, \
+           i.indisreplident AS replica_identity, i.indisclustered AS clustered, c.relkind = 'I' AS partitioned, \
+           c.relispartition AS attached, \
+           EXISTS (SELECT 1 FROM pg_depend x WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = c.oid \
+             AND x.deptype IN ('n', 'a')) AS needed, \
+           current_setting('server_version_num')::integer < 190000 AS on_conflict_defect, \
+           pg_get_indexdef(c.oid) AS definition \
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+           JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace \
+           LEFT JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = 0 \
+         WHERE {condition} ORDER BY c.oid"
+    );
+    spi::rows(&sql, args)
+}
+
+/// Indexes that carry the tag: one, unless somebody copied the comment.
+pub fn tagged(tag: &str) -> Result<Vec<Index>> {
+    select("d.description = 'indexpilot:' || ($1->>'tag')", json!({ "tag": tag }))
+}
+
+/// The index with that OID.
+pub fn by_oid(oid: u32) -> Result<Option<Index>> {
+    Ok(select("c.oid = ($1->>'oid')::oid", json!({ "oid": oid }))?.into_iter().next())
+}
+
+/// The index of that name.
+pub fn by_name(schema: &str, name: &str) -> Result<Option<Index>> {
+    let condition = "n.nspname = ($1->>'schema')::name AND c.relname = ($1->>'name')::name";
+    Ok(select(condition, json!({ "schema": schema, "name": name }))?.into_iter().next())
+}
+
+/// Some relation, of whatever kind, has that name.
+pub fn name_taken(schema: &str, name: &str) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = ($1->>'schema')::name AND c.relname = ($1->>'name')::name) AS taken";
+    Ok(spi::value(sql, json!({ "schema": schema, "name": name }))?.unwrap_or(false))
+}
+
+/// What interrupted rebuilds of the index left: unusable copies of it on its table. The server calls them `<index>_ccnew` and
+/// `<index>_ccold`, where a long name is cut and a number may follow.
+pub fn copies(table_id: u32, schema: &str, index_name: &str) -> Result<Vec<Index>> {
+    let condition = "i.indrelid = ($1->>'table')::oid AND n.nspname = ($1->>'schema')::name AND NOT i.indisvalid \
+                     AND c.relname ~ '_cc(new|old)[0-9]*$' \
+                     AND starts_with(($1->>'name'), regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '')) \
+                     AND length(regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '')) >= least(length($1->>'name'), 40)";
+    select(condition, json!({ "table": table_id, "schema": schema, "name": index_name }))
+}
+
+/// Unusable indexes that carry a tag of ours although no action works on them: what a crash, a restore or an interrupted drop left.
+pub fn orphans(live_tags: &[String]) -> Result<Vec<Index>> {
+    let condition = "d.description ~ '^indexpilot:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' AND NOT i.indisvalid \
+                     AND c.relkind = 'i' AND NOT c.relispartition \
+                     AND substring(d.description FROM 12) NOT IN (SELECT jsonb_array_elements_text($1->'tags'))";
+    select(condition, json!({ "tags": live_tags }))
+}

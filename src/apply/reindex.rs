@@ -1,0 +1,27 @@
+//! REINDEX INDEX CONCURRENTLY.
+
+use super::reconcile::Index;
+use super::{Failure, qualified, run};
+use crate::guc;
+
+/// The statement that rebuilds the index.
+pub fn statement(index: &Index) -> String {
+    format!("REINDEX INDEX CONCURRENTLY {}", qualified(&index.schema, &index.name))
+}
+
+/// Rebuilds the index, which gets a new OID. What an error leaves behind is found by [`super::reconcile::copies`].
+pub fn rebuild(index: &Index) -> Result<(), Failure> {
+    run(&statement(index), Some(index.owner()), None, guc::apply_build_timeout())
+}
+
+/// Why it must not be rebuilt by us; `None` when it may.
+pub fn refusal(index: &Index) -> Option<String> {
+    if index.unique && index.on_conflict_defect {
+        // Until PostgreSQL 19 an INSERT ... ON CONFLICT can fail while a unique index of its table is rebuilt concurrently.
+        return Some("it is unique, and INSERT ... ON CONFLICT could fail while it is rebuilt".into());
+    }
+    if index.partitioned {
+        return Some("it belongs to a partitioned table".into());
+    }
+    None
+}

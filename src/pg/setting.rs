@@ -1,0 +1,26 @@
+//! Reading text settings without allocating.
+
+use pgrx::GucSetting;
+use std::ffi::{CStr, CString};
+
+/// Copies a text setting into `buffer` and returns the number of bytes; 0 when it is not set. A longer value is cut, in UTF-8 not
+/// within a character.
+pub fn copy_string(setting: &GucSetting<Option<CString>>, buffer: &mut [u8]) -> usize {
+    // SAFETY: the setting's variable is NULL or a NUL-terminated string that lives until the setting changes, which does not happen
+    // while it is copied.
+    let bytes = unsafe {
+        let start = *setting.as_ptr();
+        if start.is_null() { &[] } else { CStr::from_ptr(start).to_bytes() }
+    };
+    let mut length = bytes.len().min(buffer.len());
+    if length < bytes.len() {
+        // Back to the start of the character that does not fit.
+        while length > 0 && bytes.get(length).is_some_and(|b| b & 0xC0 == 0x80) {
+            length -= 1;
+        }
+    }
+    for (to, from) in buffer.iter_mut().zip(bytes.iter().take(length)) {
+        *to = *from;
+    }
+    length
+}

@@ -1,0 +1,15 @@
+//! How and when the library was loaded.
+
+use pgrx::pg_sys;
+
+/// The server runs for pg_upgrade: nothing may be captured or changed.
+pub fn binary_upgrade() -> bool {
+    // SAFETY: reads a variable of the server.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
+/// The postmaster is loading `shared_preload_libraries`.
+pub fn preloading() -> bool {
+    // SAFETY: reads a variable of the server.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}

@@ -1,0 +1,310 @@
+//! The builder: one process at a time in a database, the only one that changes indexes. It first clears up what a dead predecessor
+//! left, then carries out due actions one after the other, then ends.
+
+use super::outcome;
+use super::state::{self, Role};
+use super::{advisor, enter};
+use crate::apply::facts::{self, Table};
+use crate::apply::reconcile::{self, Index};
+use crate::apply::{self, Failure};
+use crate::guc;
+use crate::pg::bgworker::{self, transaction};
+use crate::pg::error::{Error, Kind as ErrorKind, Result};
+use crate::pg::{database as databases, time};
+use crate::store::action::{self, Action};
+use crate::store::managed;
+use indexpilot_core::apply::{Event, Kind, State};
+use indexpilot_core::guard::{self, Verdict};
+use pgrx::pg_sys;
+
+/// Starts of an action before it fails for good: it is retried once.
+pub const MAX_ATTEMPTS: u32 = 2;
+/// Seconds until an action that a guard rule holds back is looked at again.
+const WAIT_S: f64 = 15.0;
+/// Seconds until a blocked action is looked at again: a person has to do something first.
+const BLOCKED_S: f64 = 600.0;
+/// Actions of one process: a fresh one takes over then, with fresh memory.
+const ACTIONS_PER_PROCESS: usize = 1000;
+
+/// Entry point of the builder; the argument is the OID of the database.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn indexpilot_builder(argument: pg_sys::Datum) {
+    let Some(database) = enter(argument, Role::Builder) else { return };
+    if let Err(e) = work() {
+        // The extension may have been dropped meanwhile, and its tables with it.
+        pgrx::warning!("indexpilot: apply: the builder stopped: {e}");
+    }
+    // Wakes the worker, which judges what was built and asks for the builder again when something is due.
+    state::want(database, Role::Worker);
+}
+
+fn work() -> Result<()> {
+    if !in_service()? {
+        return Ok(());
+    }
+    for action in transaction("indexpilot: looking for interrupted actions", action::left_behind)? {
+        if !outcome::process_lives(action.worker_pid)? {
+            pgrx::log!(
+                "indexpilot: apply: action {} ({} of {}) was interrupted; comparing it with the catalog",
+                action.id,
+                action.kind.as_str(),
+                action.index_name
+            );
+            outcome::conclude(&action, None)?;
+        }
+    }
+    remove_orphans()?;
+    for _ in 0..ACTIONS_PER_PROCESS {
+        bgworker::reload_if_asked();
+        pgrx::check_for_interrupts!();
+        if !in_service()? {
+            break;
+        }
+        let Some(action) = transaction("indexpilot: looking for due actions", action::next_due)? else { break };
+        carry_out(&action)?;
+    }
+    Ok(())
+}
+
+fn in_service() -> Result<bool> {
+    Ok(guc::mode() != guc::Mode::Off
+        && !bgworker::in_recovery()
+        && transaction("indexpilot: looking for the extension", || Ok(databases::has_extension()))?)
+}
+
+/// Something is to be cleared up: actions of dead processes, or unusable indexes of ours. In a transaction.
+pub fn anything_left_behind() -> Result<bool> {
+    Ok(!action::left_behind()?.is_empty() || !orphans()?.is_empty())
+}
+
+/// Unusable indexes of ours that no running action accounts for. In a transaction.
+fn orphans() -> Result<Vec<Index>> {
+    let live: Vec<String> = action::in_states(&[State::Building])?.into_iter().map(|a| a.tag).collect();
+    reconcile::orphans(&live)
+}
+
+fn remove_orphans() -> Result<()> {
+    for index in transaction("indexpilot: looking for unusable indexes", orphans)? {
+        let table = index.table_id;
+        // Somebody may be dropping it just now: then it goes without us.
+        let quiet = transaction("indexpilot: looking at locks", || Ok(facts::surroundings(table)?.running_ddl.is_none()))?;
+        if !quiet {
+            continue;
+        }
+        match apply::drop::remove(&index) {
+            Ok(()) => transaction("indexpilot: logging", || outcome::log_removal(None, &index, "no action works on it"))?,
+            Err(failure) => pgrx::warning!(
+                "indexpilot: apply: could not remove the unusable index {}.{}: {}",
+                index.schema,
+                index.name,
+                failure.error
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// What reviewing an action came to.
+enum Reviewed {
+    /// It may start: what to run and on what.
+    Go { table: Table, index: Option<Index>, statement: String, findings: serde_json::Value },
+    /// Its row says what became of it.
+    Settled,
+}
+
+fn carry_out(action: &Action) -> Result<()> {
+    let reviewed = transaction("indexpilot: reviewing an action", || review(action))?;
+    let Reviewed::Go { table, index, statement, findings } = reviewed else { return Ok(()) };
+    // The intent is committed before anything else happens.
+    let started = transaction("indexpilot: starting an action", || {
+        if !facts::try_lock(action.table_id)? {
+            action::postpone(action.id, WAIT_S, Some("another session holds IndexPilot's lock on the table"), Some(&findings))?;
+            return Ok(false);
+        }
+        action::start(action.id, bgworker::pid(), index.as_ref().map(|i| i.oid), &statement, &findings)
+    })?;
+    if started {
+        let attempt = action.attempts + 1;
+        pgrx::log!("indexpilot: apply: action {}, attempt {attempt}: {statement}", action.id);
+        let begun = time::now();
+        let outcome = match (&index, action.kind) {
+            (_, Kind::Create) => apply::create::build(&statement, table.owner(), &action.tag),
+            (Some(index), Kind::Drop) => apply::drop::carry_out(index),
+            (Some(index), Kind::Reindex) => apply::reindex::rebuild(index),
+            // Gone already: a drop is done, a rebuild has failed, and the catalog says so.
+            (None, _) => Ok(()),
+        };
+        // What was measured until now belongs to the time before the change.
+        if outcome.is_ok() {
+            advisor::flush().unwrap_or_else(|e| pgrx::warning!("indexpilot: worker: could not flush: {e}"));
+        }
+        let now = transaction("indexpilot: reading an action", || action::get(action.id))?;
+        if let Some(now) = now {
+            outcome::conclude(&now, Some(outcome::Attempt { result: outcome, seconds: time::now() - begun }))?;
+        }
+    }
+    transaction("indexpilot: releasing the table", || facts::unlock(action.table_id))
+}
+
+/// Looks at the action, the catalog and the guard rules. In a transaction.
+fn review(action: &Action) -> Result<Reviewed> {
+    let Some(table) = facts::table(action.table_id)? else {
+        return give_up(action, "the table does not exist any more");
+    };
+    if table.schema != action.table_schema || table.name != action.table_name {
+        return give_up(
+            action,
+            &format!(
+                "the table was called {}.{} when the action was queued, and is called {}.{} now",
+                action.table_schema, action.table_name, table.schema, table.name
+            ),
+        );
+    }
+    let index = match action.kind {
+        Kind::Create => None,
+        Kind::Drop | Kind::Reindex => target(action)?,
+    };
+    let statement = match (action.kind, &index) {
+        (Kind::Create, _) => {
+            if let Some(why) = unfit(action)? {
+                return give_up(action, &why);
+            }
+            if let Some(missing) = table.missing_right() {
+                return block(action, &missing, None);
+            }
+            action.statement.clone()
+        }
+        (Kind::Drop, Some(index)) => {
+            if managed::find(index.tag.as_deref(), &index.schema, &index.name)?.is_none() {
+                return give_up(action, "IndexPilot did not make this index, so it does not drop it");
+            }
+            if let Some(why) = apply::drop::refusal(index) {
+                return give_up(action, &format!("the index must not be dropped: {why}"));
+            }
+            apply::drop::statement(index)
+        }
+        (Kind::Reindex, Some(index)) => {
+            if let Some(why) = apply::reindex::refusal(index) {
+                return give_up(action, &format!("the index must not be rebuilt: {why}"));
+            }
+            if let Some(copy) = reconcile::copies(index.table_id, &index.schema, &index.name)?.first() {
+                let why = format!("an earlier rebuild left the unusable index {}.{}; drop it first", copy.schema, copy.name);
+                return block(action, &why, None);
+            }
+            apply::reindex::statement(index)
+        }
+        (Kind::Reindex, None) => return give_up(action, "the index does not exist any more"),
+        (Kind::Drop, None) => action.statement.clone(),
+    };
+    let findings = guard::review(&facts_of(action, &table)?, &guard_config());
+    let document = serde_json::to_value(&findings)?;
+    let why = guard::decisive(&findings).map(|f| format!("{}: {}", f.rule, f.detail)).unwrap_or_default();
+    match guard::outcome(&findings) {
+        Verdict::Pass => {
+            if action.state == State::Blocked {
+                action::transition(action.id, State::Blocked, Event::Unblock)?;
+            }
+            Ok(Reviewed::Go { table, index, statement, findings: document })
+        }
+        Verdict::Wait => {
+            if action.state == State::Blocked {
+                action::transition(action.id, State::Blocked, Event::Unblock)?;
+            }
+            action::postpone(action.id, WAIT_S, Some(&why), Some(&document))?;
+            Ok(Reviewed::Settled)
+        }
+        Verdict::Refuse => block(action, &why, Some(&document)),
+    }
+}
+
+/// The index that a drop or a rebuild is about: by the tag of the action that is taken back, else by OID, else by name.
+fn target(action: &Action) -> Result<Option<Index>> {
+    if let Some(reverted) = action.reverts {
+        if let Some(reverted) = action::get(reverted)? {
+            let found = reconcile::tagged(&reverted.tag)?.into_iter().filter(|i| i.table_id == action.table_id);
+            if let [one] = found.collect::<Vec<_>>().as_slice() {
+                return Ok(Some(one.clone()));
+            }
+        }
+    }
+    if let Some(oid) = action.index_id {
+        if let Some(index) = reconcile::by_oid(oid)? {
+            if index.table_id == action.table_id {
+                return Ok(Some(index));
+            }
+        }
+    }
+    Ok(reconcile::by_name(&action.index_schema, &action.index_name)?.filter(|i| i.table_id == action.table_id))
+}
+
+/// Why an index of this name cannot be made.
+fn unfit(action: &Action) -> Result<Option<String>> {
+    let head = "CREATE INDEX CONCURRENTLY ";
+    if !action.statement.get(..head.len()).is_some_and(|s| s.eq_ignore_ascii_case(head)) {
+        return Ok(Some("the statement is not a concurrent build".into()));
+    }
+    if reconcile::name_taken(&action.index_schema, &action.index_name)? {
+        return Ok(Some(format!("the name {} is taken by another relation", action.index_name)));
+    }
+    Ok(None)
+}
+
+fn facts_of(action: &Action, table: &Table) -> Result<guard::Facts> {
+    let history = action::history(action)?;
+    let around = facts::surroundings(action.table_id)?;
+    Ok(guard::Facts {
+        explicit: action.explicit(),
+        reverts: action.reverts.is_some(),
+        disabled: history.disabled,
+        started_last_hour: history.started_last_hour,
+        oldest_transaction_s: around.oldest_transaction_s,
+        prepared_on_table: around.prepared_on_table,
+        oldest_prepared_s: around.oldest_prepared_s,
+        running_ddl: around.running_ddl,
+        wraparound_vacuum: around.wraparound_vacuum,
+        indexes_on_table: table.indexes,
+        estimated_bytes: action.estimated_bytes.unwrap_or(0),
+        free_bytes: facts::free_bytes(action.table_id)?,
+        managed_bytes: managed::bytes()?,
+        reverted_s_ago: history.reverted_s_ago,
+        table_refused: table.refused.clone(),
+        protected: history.protected,
+        replica_lag_bytes: around.replica_lag_bytes,
+        ..guard::Facts::new(action.kind, around.server_version)
+    })
+}
+
+/// The limits of the guard, from the settings.
+pub fn guard_config() -> guard::Config {
+    guard::Config {
+        mode: match guc::mode() {
+            guc::Mode::Off => guard::Mode::Off,
+            guc::Mode::Observe => guard::Mode::Observe,
+            guc::Mode::Advise => guard::Mode::Advise,
+            guc::Mode::Apply => guard::Mode::Apply,
+        },
+        apply: guc::apply(),
+        max_actions_per_hour: guc::guard_max_actions_per_hour(),
+        max_transaction_age_s: guc::guard_max_transaction_age().as_secs_f64(),
+        max_indexes_per_table: guc::guard_max_indexes_per_table(),
+        free_disk_factor: guc::guard_free_disk_factor(),
+        cooldown_s: guc::guard_cooldown().as_secs_f64(),
+        storage_budget: guc::select_storage_budget(),
+        max_replica_lag: None,
+    }
+}
+
+fn give_up(action: &Action, why: &str) -> Result<Reviewed> {
+    let failure = Failure::permanent(Error::new(ErrorKind::WrongObject, why));
+    outcome::record(action, Event::Fail, None, Some(&failure), None)?;
+    Ok(Reviewed::Settled)
+}
+
+fn block(action: &Action, why: &str, findings: Option<&serde_json::Value>) -> Result<Reviewed> {
+    action::postpone(action.id, BLOCKED_S, Some(why), findings)?;
+    if action.state != State::Blocked {
+        outcome::record_blocked(action, why)?;
+    }
+    Ok(Reviewed::Settled)
+}

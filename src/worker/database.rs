@@ -1,0 +1,65 @@
+//! The worker: one visit to one database. It brings the tables up to date, judges, advises, asks for the builder where something is
+//! due, and ends.
+
+use super::state::{self, Role};
+use super::{advisor, builder, enter};
+use crate::guc;
+use crate::pg::bgworker;
+use crate::pg::error::Result;
+use crate::{capture, pg, store};
+use pgrx::pg_sys::{self, Oid};
+
+/// Entry point of the worker; the argument is the OID of the database.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn indexpilot_worker(argument: pg_sys::Datum) {
+    if let Some(database) = enter(argument, Role::Worker) {
+        visit(database);
+    }
+}
+
+fn visit(database: Oid) {
+    if guc::mode() == guc::Mode::Off {
+        return;
+    }
+    match bgworker::transaction("indexpilot: looking for the extension", || Ok(pg::database::has_extension())) {
+        Ok(true) => {}
+        Ok(false) => {
+            state::set_registered(database, false);
+            capture::unregister_database(database);
+            return;
+        }
+        Err(e) => return pgrx::warning!("indexpilot: worker: could not look for the extension: {e}"),
+    }
+    state::set_registered(database, true);
+    capture::register_database(database);
+    // Each step has transactions of its own, and one that fails does not keep the others from being taken.
+    step("ask for the builder", || ask_for_builder(database));
+    // ---- call sites of the advisor (worker/advisor.rs): the only ones
+    step("flush", advisor::flush);
+    step("verify", advisor::verify);
+    step("advise", advisor::tick);
+    // ----
+    step("ask for the builder", || ask_for_builder(database));
+}
+
+/// Wakes the builder when an action is due, when one was left behind by a process that died, or when something is to be removed.
+fn ask_for_builder(database: Oid) -> Result<()> {
+    if state::busy(database, Role::Builder) {
+        return Ok(());
+    }
+    let due = bgworker::transaction("indexpilot: looking for due actions", || {
+        Ok(store::action::any_due()? || builder::anything_left_behind()?)
+    })?;
+    if due {
+        state::want(database, Role::Builder);
+    }
+    Ok(())
+}
+
+fn step(what: &str, f: impl FnOnce() -> Result<()>) {
+    pgrx::check_for_interrupts!();
+    if let Err(e) = f() {
+        pgrx::warning!("indexpilot: worker: could not {what}: {e}");
+    }
+}

@@ -1,0 +1,321 @@
+//! What the processes know of one another, in shared memory: which databases are looked after, who works where, what is wanted.
+//!
+//! A slot belongs to a database. A process may work for a database only while its process id stands in the slot ([`claim`]), and a
+//! database that must be empty is held ([`hold`]); both happen under one lock, so a process either sees the hold or is seen by the
+//! holder. After a crash restart everything is zero: nothing is known, and the launcher looks at every database again.
+
+use crate::pg::area::{self, Area, shared};
+use crate::pg::{bgworker, time};
+use pgrx::pg_sys::Oid;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
+
+/// Databases that can be looked after; further ones are left alone, which the status shows.
+const SLOTS: usize = 256;
+
+shared! {
+    struct Slot {
+        /// OID; 0 when the slot is free.
+        database: AtomicU32,
+        /// The extension is installed there.
+        registered: AtomicBool,
+        /// Somebody wants a visit soon.
+        visit: AtomicBool,
+        /// Somebody wants a builder soon.
+        build: AtomicBool,
+        /// Commands that need the database empty.
+        holds: AtomicU32,
+        worker: AtomicI32,
+        builder: AtomicI32,
+    }
+}
+
+shared! {
+    struct State {
+        launcher: AtomicI32,
+        /// Databases may have appeared that nobody has looked at.
+        probe: AtomicBool,
+        /// Times that the server had no slot for a worker.
+        refused: AtomicU64,
+        /// When a worker is asked for again after that; milliseconds since the Unix epoch, 0 when nothing is refused.
+        retry_at_ms: AtomicI64,
+        /// Databases for which there was no slot of ours.
+        unserved: AtomicU64,
+        slots: [Slot; SLOTS],
+    }
+}
+
+static STATE: Area<State> = Area::new(c"indexpilot_worker");
+
+/// What a process does for a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Worker,
+    Builder,
+}
+
+impl Slot {
+    fn pid(&self, role: Role) -> &AtomicI32 {
+        match role {
+            Role::Worker => &self.worker,
+            Role::Builder => &self.builder,
+        }
+    }
+
+    fn wanted(&self, role: Role) -> &AtomicBool {
+        match role {
+            Role::Worker => &self.visit,
+            Role::Builder => &self.build,
+        }
+    }
+
+    fn idle(&self) -> bool {
+        !self.registered.load(SeqCst)
+            && !self.visit.load(SeqCst)
+            && !self.build.load(SeqCst)
+            && self.holds.load(SeqCst) == 0
+            && self.worker.load(SeqCst) == 0
+            && self.builder.load(SeqCst) == 0
+    }
+}
+
+impl State {
+    fn find(&self, database: Oid) -> Option<&Slot> {
+        self.slots.iter().find(|s| s.database.load(SeqCst) == database.to_u32())
+    }
+
+    /// Only under the lock.
+    fn find_or_add(&self, database: Oid) -> Option<&Slot> {
+        if database.to_u32() == 0 {
+            return None;
+        }
+        let slot = self.find(database).or_else(|| {
+            let free = self.slots.iter().find(|s| s.database.load(SeqCst) == 0)?;
+            free.database.store(database.to_u32(), SeqCst);
+            Some(free)
+        });
+        if slot.is_none() {
+            self.unserved.fetch_add(1, SeqCst);
+        }
+        slot
+    }
+}
+
+/// Has room made in shared memory. Only from `_PG_init`.
+pub fn init() {
+    area::register(&STATE);
+}
+
+fn wake_launcher() {
+    if let Some(state) = STATE.get() {
+        bgworker::wake_process(state.launcher.load(SeqCst));
+    }
+}
+
+/// This process is the launcher.
+pub fn launcher_begins() {
+    STATE.locked(|state| {
+        state.launcher.store(bgworker::pid(), SeqCst);
+        state.probe.store(true, SeqCst);
+        state.retry_at_ms.store(0, SeqCst);
+    });
+}
+
+/// This process no longer is the launcher.
+pub fn launcher_ends() {
+    if let Some(state) = STATE.get() {
+        let _ = state.launcher.compare_exchange(bgworker::pid(), 0, SeqCst, SeqCst);
+    }
+}
+
+/// This process begins to work for the database; `false` when another one does, when the database must be empty, or when there is
+/// no slot.
+pub fn claim(database: Oid, role: Role) -> bool {
+    STATE
+        .locked(|state| {
+            state.find_or_add(database).is_some_and(|slot| {
+                slot.holds.load(SeqCst) == 0 && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok()
+            })
+        })
+        .unwrap_or(false)
+}
+
+/// This process has ended its work, wherever it worked.
+pub fn release() {
+    let Some(state) = STATE.get() else { return };
+    let me = bgworker::pid();
+    for slot in &state.slots {
+        for role in [Role::Worker, Role::Builder] {
+            let _ = slot.pid(role).compare_exchange(me, 0, SeqCst, SeqCst);
+        }
+    }
+}
+
+/// The extension is, or is not, installed in the database.
+pub fn set_registered(database: Oid, registered: bool) {
+    STATE.locked(|state| {
+        let slot = if registered { state.find_or_add(database) } else { state.find(database) };
+        if let Some(slot) = slot {
+            slot.registered.store(registered, SeqCst);
+            if !registered {
+                slot.build.store(false, SeqCst);
+            }
+        }
+    });
+}
+
+/// The database is gone.
+pub fn forget(database: Oid) {
+    STATE.locked(|state| {
+        if let Some(slot) = state.find(database) {
+            slot.registered.store(false, SeqCst);
+            slot.visit.store(false, SeqCst);
+            slot.build.store(false, SeqCst);
+        }
+    });
+}
+
+/// Asks for a process soon. Nothing happens when the library was not preloaded.
+pub fn want(database: Oid, role: Role) {
+    STATE.locked(|state| {
+        if let Some(slot) = state.find_or_add(database) {
+            slot.wanted(role).store(true, SeqCst);
+        }
+    });
+    wake_launcher();
+}
+
+/// Asks for a look at databases that nobody has looked at.
+pub fn want_probe() {
+    if let Some(state) = STATE.get() {
+        state.probe.store(true, SeqCst);
+        wake_launcher();
+    }
+}
+
+/// The launcher takes the wish for a look at unknown databases.
+pub fn take_probe() -> bool {
+    STATE.get().is_some_and(|state| state.probe.swap(false, SeqCst))
+}
+
+/// A process of ours works for the database.
+pub fn busy(database: Oid, role: Role) -> bool {
+    STATE.get().and_then(|state| state.find(database)).is_some_and(|slot| slot.pid(role).load(SeqCst) != 0)
+}
+
+/// Keeps our processes out of the database until [`unhold`], and returns those that are in it.
+pub fn hold(database: Oid) -> Vec<i32> {
+    STATE
+        .locked(|state| match state.find_or_add(database) {
+            Some(slot) => {
+                slot.holds.fetch_add(1, SeqCst);
+                [slot.worker.load(SeqCst), slot.builder.load(SeqCst)].into_iter().filter(|pid| *pid != 0).collect()
+            }
+            None => Vec::new(),
+        })
+        .unwrap_or_default()
+}
+
+/// Takes back one [`hold`].
+pub fn unhold(database: Oid) {
+    STATE.locked(|state| {
+        if let Some(slot) = state.find(database) {
+            let _ = slot.holds.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        }
+    });
+    wake_launcher();
+}
+
+/// A database as the launcher sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    pub database: Oid,
+    pub registered: bool,
+    pub visit: bool,
+    pub build: bool,
+    pub held: bool,
+    pub worker: i32,
+    pub builder: i32,
+}
+
+/// All databases that have a slot. Slots that nobody needs are freed on the way.
+pub fn sweep() -> Vec<Known> {
+    STATE
+        .locked(|state| {
+            let mut known = Vec::new();
+            for slot in &state.slots {
+                let database = slot.database.load(SeqCst);
+                if database == 0 {
+                    continue;
+                }
+                if slot.idle() {
+                    slot.database.store(0, SeqCst);
+                    continue;
+                }
+                known.push(read(slot, database));
+            }
+            known
+        })
+        .unwrap_or_default()
+}
+
+fn read(slot: &Slot, database: u32) -> Known {
+    Known {
+        database: Oid::from(database),
+        registered: slot.registered.load(SeqCst),
+        visit: slot.visit.load(SeqCst),
+        build: slot.build.load(SeqCst),
+        held: slot.holds.load(SeqCst) > 0,
+        worker: slot.worker.load(SeqCst),
+        builder: slot.builder.load(SeqCst),
+    }
+}
+
+/// The launcher takes the wish for a process, because it has asked the server for one.
+pub fn taken(database: Oid, role: Role) {
+    if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
+        slot.wanted(role).store(false, SeqCst);
+    }
+}
+
+/// The server had no slot for a worker; `retry_s` seconds from now it is asked again.
+pub fn refused(retry_s: f64) {
+    if let Some(state) = STATE.get() {
+        state.refused.fetch_add(1, SeqCst);
+        state.retry_at_ms.store(((time::now() + retry_s) * 1e3) as i64, SeqCst);
+    }
+}
+
+/// The server had a slot again.
+pub fn accepted() {
+    if let Some(state) = STATE.get() {
+        state.retry_at_ms.store(0, SeqCst);
+    }
+}
+
+/// The processes, for the view `status`.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Process id; 0 when there is none.
+    pub launcher: i32,
+    /// Times that the server had no slot for a worker (max_worker_processes) since it started.
+    pub refused: u64,
+    /// When a worker is asked for again after that, seconds since the Unix epoch.
+    pub retry_at: Option<f64>,
+    /// Times that a database was left alone because too many are looked after.
+    pub unserved: u64,
+    /// This session's database, when it has a slot.
+    pub database: Option<Known>,
+}
+
+/// `None` when the library was not preloaded.
+pub fn status(database: Oid) -> Option<Status> {
+    let state = STATE.get()?;
+    let retry_at_ms = state.retry_at_ms.load(SeqCst);
+    Some(Status {
+        launcher: state.launcher.load(SeqCst),
+        refused: state.refused.load(SeqCst),
+        retry_at: (retry_at_ms != 0).then_some(retry_at_ms as f64 / 1e3),
+        unserved: state.unserved.load(SeqCst),
+        database: state.find(database).map(|slot| read(slot, database.to_u32())),
+    })
+}
