@@ -4,7 +4,7 @@ use crate::Side;
 use crate::analytic::Query;
 use crate::families::{Family, Role};
 use crate::pilot::{Action, Decision, Mutation};
-use crate::stats::times_lower;
+use crate::stats::{Latencies, times_lower};
 use crate::table::{Table, bytes, grouped, ms};
 use crate::ui::{heading, width};
 
@@ -133,13 +133,10 @@ pub fn analytic(queries: &[Query], before: &Side, after: &Side) {
     }
     print(&table);
     let (b, a) = (before.total_cost(), after.total_cost());
-    println!(
-        "  total cost {} before, {} after: {:.1} % of it, {:.1} % lower",
-        grouped(b),
-        grouped(a),
-        100.0 * a / b,
-        100.0 * (1.0 - a / b)
-    );
+    println!("  total cost {} before, {} after: {:.1} % of it, {:.1} % lower", grouped(b), grouped(a), 100.0 * a / b, 100.0 * (1.0 - a / b));
+    // A sum can be the story of one query; the median is not.
+    let ratios = Latencies::new(before.costs.iter().zip(&after.costs).map(|(b, a)| a / b).collect());
+    println!("  the median query's cost is {:.1} % of what it was", 100.0 * ratios.percentile(0.5).unwrap_or(1.0));
 }
 
 pub fn sizes(actions: &[Action]) {
