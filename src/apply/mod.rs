@@ -4,6 +4,7 @@
 pub mod create;
 pub mod drop;
 pub mod facts;
+pub mod inline;
 pub mod reconcile;
 pub mod reindex;
 

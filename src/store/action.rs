@@ -211,8 +211,8 @@ pub struct History {
     pub protected: bool,
 }
 
-/// See [`History`].
-pub fn history(action: &Action) -> Result<History> {
+/// See [`History`]; `index_id` where the index is there already.
+pub fn history(table_id: u32, definition: &str, index_id: Option<u32>, index_schema: &str, index_name: &str) -> Result<History> {
     let sql = "SELECT (SELECT count(*) FROM indexpilot.actions WHERE started_at > clock_timestamp() - interval '1 hour') \
                  AS started_last_hour, \
                (SELECT extract(epoch FROM clock_timestamp() - max(coalesce(d.finished_at, c.verified_at)))::float8 \
@@ -222,13 +222,15 @@ pub fn history(action: &Action) -> Result<History> {
                (SELECT coalesce(disabled_reason, 'no reason was given') FROM indexpilot.control WHERE disabled) AS disabled, \
                EXISTS (SELECT 1 FROM indexpilot.protected_indexes p WHERE p.index_id = ($1->>'index_id')::oid \
                  OR (p.index_schema = ($1->>'index_schema')::name AND p.index_name = ($1->>'index_name')::name)) AS protected";
-    let args = json!({ "table_id": action.table_id, "definition": action.definition, "index_id": action.index_id,
-        "index_schema": action.index_schema, "index_name": action.index_name });
+    let args = json!({ "table_id": table_id, "definition": definition, "index_id": index_id,
+        "index_schema": index_schema, "index_name": index_name });
     spi::row(sql, args)?.ok_or_else(|| Error::internal("no figures about the actions"))
 }
 
-/// Notes that an index appeared or went, which begins a new span of measurements.
-pub fn cut_measurements() -> Result<()> {
-    spi::execute("UPDATE indexpilot.control SET last_cut_at = clock_timestamp()", json!({}))?;
+/// Notes that the action's index appeared or went, which begins a new span of measurements at that very moment.
+pub fn cut_measurements(id: i64) -> Result<()> {
+    let sql = "UPDATE indexpilot.control SET last_cut_at = coalesce(a.finished_at, clock_timestamp()) \
+               FROM indexpilot.actions a WHERE a.id = ($1->>'id')::bigint";
+    spi::execute(sql, json!({ "id": id }))?;
     Ok(())
 }

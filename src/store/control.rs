@@ -31,9 +31,3 @@ pub fn set_disabled(disabled: bool, reason: Option<&str>) -> Result<()> {
     )?;
     Ok(())
 }
-
-/// Begins a new span of query_stats, because an index appeared or went.
-pub fn cut() -> Result<()> {
-    spi::execute("UPDATE indexpilot.control SET last_cut_at = pg_catalog.clock_timestamp()", json!({}))?;
-    Ok(())
-}

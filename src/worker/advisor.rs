@@ -4,6 +4,7 @@ use super::decision::{self, Decision, Drawn};
 use super::{decide, flush};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
+use crate::store::action::NOBODY;
 use crate::store::workload::{Filter, StoredSample, Template};
 use crate::whatif::{self, Parameter, Sample};
 use crate::{guc, store};
@@ -77,7 +78,7 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
 
     let run = store::analysis::begin(request.cause)?;
     let mut drawn = decision::draw(&weighed);
-    decide::guard(&weighed.catalog, &mut drawn)?;
+    decide::guard(&mut drawn)?;
     let ids = store::analysis::add(run, &drawn.iter().map(|d| d.recommendation.clone()).collect::<Vec<_>>())?;
     for (d, id) in drawn.iter_mut().zip(ids) {
         d.recommendation.id = id;
@@ -235,7 +236,9 @@ fn express(catalog: &mut Catalog) -> Result<()> {
 /// Queues a proposed index, or builds it at once inside the caller's transaction.
 fn carry_out(drawn: &mut Drawn, request: &Request) -> Result<()> {
     if request.concurrently {
-        drawn.action_id = Some(decide::enqueue(&drawn.recommendation, &format!("recommendation {}", drawn.recommendation.id))?);
+        let actor = if request.cause == "worker" { NOBODY.to_owned() } else { role::session() };
+        let cause = format!("recommendation {}", drawn.recommendation.id);
+        drawn.action_id = Some(decide::enqueue(&drawn.recommendation, &cause, &actor)?);
     } else {
         drawn.action_id = Some(decide::build_now(&drawn.recommendation)?);
     }

@@ -3,7 +3,7 @@
 
 use super::outcome;
 use super::state::{self, Role};
-use super::{advisor, enter};
+use super::{enter, flush};
 use crate::apply::facts::{self, Table};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Failure};
@@ -137,7 +137,7 @@ fn carry_out(action: &Action) -> Result<()> {
         };
         // What was measured until now belongs to the time before the change.
         if outcome.is_ok() {
-            advisor::flush().unwrap_or_else(|e| pgrx::warning!("indexpilot: worker: could not flush: {e}"));
+            flush::by_itself().unwrap_or_else(|e| pgrx::warning!("indexpilot: worker: could not flush: {e}"));
         }
         let now = transaction("indexpilot: reading an action", || action::get(action.id))?;
         if let Some(now) = now {
@@ -251,7 +251,8 @@ fn unfit(action: &Action) -> Result<Option<String>> {
 }
 
 fn facts_of(action: &Action, table: &Table) -> Result<guard::Facts> {
-    let history = action::history(action)?;
+    let history =
+        action::history(action.table_id, &action.definition, action.index_id, &action.index_schema, &action.index_name)?;
     let around = facts::surroundings(action.table_id)?;
     Ok(guard::Facts {
         explicit: action.explicit(),

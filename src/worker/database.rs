@@ -2,7 +2,7 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter};
+use super::{advisor, builder, enter, flush, judge};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
@@ -35,11 +35,9 @@ fn visit(database: Oid) {
     capture::register_database(database);
     // Each step has transactions of its own, and one that fails does not keep the others from being taken.
     step("ask for the builder", || ask_for_builder(database));
-    // ---- call sites of the advisor (worker/advisor.rs): the only ones
-    step("flush", advisor::flush);
-    step("verify", advisor::verify);
+    step("flush", flush::by_itself);
+    step("verify", judge::run);
     step("advise", advisor::tick);
-    // ----
     step("ask for the builder", || ask_for_builder(database));
 }
 

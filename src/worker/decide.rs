@@ -1,39 +1,64 @@
 //! What follows a decision: guarding it, queueing its action, approving, rejecting, cancelling, taking back.
 
 use super::decision::Drawn;
-use super::explain;
+use super::{builder, explain, outcome};
+use crate::apply::reconcile;
+use crate::apply::{self, facts};
 use crate::pg::error::{Error, Kind, Result};
-use crate::pg::{catalog, database, role};
+use crate::pg::{bgworker, catalog, database, role, time};
 use crate::store::action::{self, New};
-use indexpilot_core::apply::Kind as ActionKind;
 use crate::store::analysis::{self, Recommendation};
 use crate::store::log::{self, Logged, Mutation};
-use crate::store::{genome, protection};
-use crate::{apply, store, worker};
-use indexpilot_core::model::{Catalog, IndexDef, RelId};
+use crate::store::{genome, managed, protection};
+use crate::{store, worker};
+use indexpilot_core::apply::{Event, Kind as ActionKind, State};
+use indexpilot_core::model::{IndexDef, RelId};
 use indexpilot_core::{ddl, guard};
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use serde_json::json;
+use std::collections::BTreeMap;
 
-/// Reviews every proposed index; a refusal turns the proposal into a rejected decision with the rule as its reason.
-pub fn guard(catalog: &Catalog, drawn: &mut [Drawn]) -> Result<()> {
+/// Reviews every proposed index; a refusal turns the proposal into a rejected decision with the rule as its reason. What only time
+/// cures is looked at again by the builder.
+pub fn guard(drawn: &mut [Drawn]) -> Result<()> {
+    let config = builder::guard_config();
+    let mut added: BTreeMap<u32, usize> = BTreeMap::new();
     for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
         let r = &mut d.recommendation;
-        let facts = apply::facts::for_proposal(r.table_id, &r.table_schema, r.index_name.as_deref().unwrap_or(""), r.estimated_bytes)?;
-        let findings = guard::review(&facts, &apply::facts::config());
+        let Some(table) = facts::table(r.table_id)? else { continue };
+        let name = r.index_name.clone().unwrap_or_default();
+        let history = action::history(r.table_id, &r.definition, None, &r.table_schema, &name)?;
+        let around = facts::surroundings(r.table_id)?;
+        let more = added.entry(r.table_id).or_default();
+        let findings = guard::review(
+            &guard::Facts {
+                explicit: true,
+                disabled: history.disabled,
+                indexes_on_table: table.indexes + *more,
+                estimated_bytes: r.estimated_bytes.max(0) as u64,
+                free_bytes: facts::free_bytes(r.table_id)?,
+                managed_bytes: managed::bytes()?,
+                reverted_s_ago: history.reverted_s_ago,
+                table_refused: table.refused.clone(),
+                protected: history.protected,
+                ..guard::Facts::new(ActionKind::Create, around.server_version)
+            },
+            &config,
+        );
         if let Some(refusal) = findings.iter().find(|f| f.verdict == guard::Verdict::Refuse) {
             r.state = "rejected".into();
             r.reason = refusal.rule.into();
             r.reason_detail = format!("{}; without that: {}", refusal.detail, r.reason_detail);
+        } else {
+            *more += 1;
         }
         r.guard = serde_json::to_value(&findings)?;
     }
-    let _ = catalog;
     Ok(())
 }
 
 /// Queues the index of a decision; building starts when the transaction commits.
-pub fn enqueue(r: &Recommendation, cause: &str) -> Result<i64> {
+pub fn enqueue(r: &Recommendation, cause: &str, actor: &str) -> Result<i64> {
     let index_name = r.index_name.clone().ok_or_else(|| Error::internal("decision has no index name"))?;
     let id = action::enqueue(&New {
         kind: ActionKind::Create,
@@ -48,7 +73,7 @@ pub fn enqueue(r: &Recommendation, cause: &str) -> Result<i64> {
         definition: r.definition.clone(),
         statement: r.definition.clone(),
         cause: cause.into(),
-        actor: role::session(),
+        actor: actor.into(),
         estimated_bytes: Some(r.estimated_bytes.max(0) as u64),
     })?;
     analysis::set_state(r.id, "applied")?;
@@ -64,8 +89,17 @@ pub fn build_now(r: &Recommendation) -> Result<i64> {
         Error::new(Kind::UndefinedTable, format!("table \"{}.{}\" does not exist any more", r.table_schema, r.table_name))
     })?;
     let statement = ddl::create_index(&def, table, &|name| quote_identifier(name), false);
-    let id = enqueue(r, &format!("recommendation {} (concurrently => false)", r.id))?;
-    apply::inline::create(id, &statement)?;
+    let id = enqueue(r, &format!("recommendation {} (concurrently => false)", r.id), &role::session())?;
+    let owner = facts::table(r.table_id)?.ok_or_else(|| Error::internal("table vanished while it was looked at"))?.owner();
+    let begun = time::now();
+    if !action::start(id, bgworker::pid(), None, &statement, &r.guard)? {
+        return Err(Error::new(Kind::InUse, "another action works on the table")
+            .hint("CALL indexpilot.wait_for_actions() first, or leave out concurrently => false."));
+    }
+    let started = action::get(id)?.ok_or_else(|| Error::internal("action vanished"))?;
+    apply::inline::create(&statement, owner, &started.tag, &started.index_schema, &started.index_name)?;
+    let index = reconcile::tagged(&started.tag)?.into_iter().next();
+    outcome::record(&started, Event::Built, index.as_ref(), None, Some(time::now() - begun))?;
     Ok(id)
 }
 
@@ -73,7 +107,7 @@ pub fn build_now(r: &Recommendation) -> Result<i64> {
 pub fn approve(id: i64) -> Result<i64> {
     let Some(r) = analysis::get(id)? else { return Err(explain::unknown(id)) };
     require_open(&r, "approved")?;
-    enqueue(&r, &format!("recommendation {id}, approved"))
+    enqueue(&r, &format!("recommendation {id}, approved"), &role::session())
 }
 
 /// Turns a proposed decision down.
@@ -102,16 +136,20 @@ fn require_open(r: &Recommendation, verb: &str) -> Result<()> {
         .hint("SELECT id, definition FROM indexpilot.recommendations WHERE state = 'proposed'."))
 }
 
-/// Cancels an action; a build that runs is interrupted, and what it left is removed.
+/// Cancels an action; a build that runs is interrupted, and the builder removes what it left. `false` when it was over already.
 pub fn cancel(id: i64) -> Result<bool> {
-    let Some(cancelled) = action::cancel(id)? else {
+    let Some(a) = action::get(id)? else {
         return Err(Error::new(Kind::UndefinedObject, format!("action {id} does not exist"))
             .hint("SELECT id, state, statement FROM indexpilot.actions ORDER BY id DESC."));
     };
-    if cancelled {
-        worker::wake_after_commit(database::current());
+    match a.state {
+        State::Queued | State::Blocked => {
+            outcome::record(&a, Event::Cancel, None, None, None)?;
+            Ok(true)
+        }
+        State::Building => outcome::interrupt(a.worker_pid),
+        _ => Ok(false),
     }
-    Ok(cancelled)
 }
 
 /// What a rollback of a mutation means.
@@ -146,7 +184,7 @@ pub fn rollback(id: i64) -> Result<i64> {
         before: m.after.clone(),
         after: m.before.clone(),
         undo: None,
-        actor: String::new(),
+        actor: role::session(),
         recommendation_id: None,
         details: json!({ "mutation": id }),
         ..m.clone()

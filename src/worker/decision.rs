@@ -121,7 +121,7 @@ fn in_words(r: &Recommendation, queries: usize) -> String {
     format!("{gain}{writes}, {}{build}", bytes(r.estimated_bytes.max(0) as Bytes))
 }
 
-fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, detail: String, queries: &[QueryIdx]) -> Option<Drawn> {
+fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, in_words: String, queries: &[QueryIdx]) -> Option<Drawn> {
     let table = weighed.catalog.table(def.table)?;
     let query_ids: Vec<i64> = queries.iter().filter_map(|q| weighed.queries.get(*q)).map(|q| q.id).collect();
     let recommendation = Recommendation {
@@ -129,7 +129,7 @@ fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, detail: String, queri
         analysis_id: 0,
         state: "not_recommended".into(),
         reason: reason.code().into(),
-        reason_detail: detail,
+        reason_detail: in_words,
         table_id: def.table.0,
         table_schema: table.schema.clone(),
         table_name: table.name.clone(),

@@ -2,7 +2,7 @@
 
 use crate::pg::error::Result;
 use crate::pg::database::current;
-use crate::pg::text;
+use crate::pg::{bgworker, text};
 use crate::store::workload::{self, Counted, SampleRow};
 use crate::{capture, guc};
 
@@ -21,6 +21,14 @@ pub fn flush() -> Result<usize> {
     let samples: Vec<SampleRow> = capture::take_samples(database).into_iter().filter_map(sample).collect();
     workload::add_samples(&samples, SAMPLES_KEPT)?;
     Ok(counted.len())
+}
+
+/// The same for the worker and the builder, outside a transaction; also deletes what is older than the retention.
+pub fn by_itself() -> Result<()> {
+    bgworker::transaction("indexpilot: writing what was captured", || {
+        flush()?;
+        workload::retain(guc::capture_retention())
+    })
 }
 
 /// Forgets what was captured in this database.

@@ -4,9 +4,15 @@
 pub mod advisor;
 mod builder;
 mod database;
+pub mod decide;
+pub mod decision;
+pub mod explain;
+pub mod flush;
+mod judge;
 mod launcher;
 mod outcome;
 pub mod state;
+pub mod status;
 
 use crate::pg::database::{self as databases, Event};
 use crate::pg::{bgworker, xact};
@@ -44,7 +50,7 @@ pub fn wake_after_commit(database: Oid) {
 }
 
 /// The processes as they are; `None` when the library was not preloaded.
-pub fn status() -> Option<state::Status> {
+pub fn processes() -> Option<state::Status> {
     state::status(databases::current())
 }
 

@@ -189,7 +189,7 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
         if let Some(index) = index.filter(|_| action.kind != Kind::Drop) {
             action::set_index(action.id, index.oid, index.bytes)?;
         }
-        action::cut_measurements()?;
+        action::cut_measurements(action.id)?;
     }
     let bytes = index.map(|i| i.bytes);
     log::append(&Mutation {
@@ -293,4 +293,11 @@ pub fn process_lives(pid: Option<i32>) -> Result<bool> {
                    AND datname = current_database() AND backend_type = 'indexpilot builder') AS lives";
         Ok(spi::value(sql, json!({ "pid": pid }))?.unwrap_or(false))
     })
+}
+
+/// Interrupts the builder with that process id; it concludes the action itself. `false` when it is gone. In a transaction.
+pub fn interrupt(pid: Option<i32>) -> Result<bool> {
+    let sql = "SELECT pg_cancel_backend(a.pid) AS sent FROM pg_stat_activity a WHERE a.pid = ($1->>'pid')::integer \
+               AND a.datname = current_database() AND a.backend_type = 'indexpilot builder'";
+    Ok(spi::value(sql, json!({ "pid": pid }))?.unwrap_or(false))
 }

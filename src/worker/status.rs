@@ -42,10 +42,10 @@ pub fn rows() -> Result<Vec<Row>> {
     add("capture_untracked", Some(c.untracked.to_string()), "Statements not tracked because too many ran or had open cursors in their session");
     add("capture_failures", Some(c.failures.to_string()), "Failures inside capture, which were caught and cost nobody anything");
     add("shared_memory_bytes", Some(c.bytes.to_string()), "Shared memory that IndexPilot takes");
-    let w = worker::status();
-    add("launcher_pid", w.launcher_pid.map(|p| p.to_string()), "Process that starts the workers");
-    add("builder_pid", w.builder_pid.map(|p| p.to_string()), "Process that builds in this database now");
-    add("worker_start_failures", Some(w.start_failures.to_string()), "Workers that could not be started; raise max_worker_processes");
+    let w = worker::processes();
+    let pid = |pid: Option<i32>| pid.filter(|p| *p > 0).map(|p| p.to_string());
+    add("launcher_pid", pid(w.as_ref().map(|w| w.launcher)), "Process that starts the workers");
+    add("workers_refused", w.as_ref().map(|w| w.refused.to_string()), "Times that no slot was free for a worker; raise max_worker_processes");
     let counts: Option<Counts> = spi::row(
         "SELECT (SELECT pg_catalog.count(*) FROM indexpilot.workload) AS templates,
                 (SELECT pg_catalog.count(*) FROM indexpilot.workload WHERE plan_state = 'unplannable') AS unplannable,
