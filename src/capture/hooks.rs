@@ -11,6 +11,9 @@
 //! Only statements that a client sent are captured. `INSIDE` is set while one is planned, started, run or finished and while a
 //! utility command runs, so what functions, triggers, DO blocks and procedures execute is passed through without further ado. A
 //! statement that runs without an active portal was not sent by a client either: deferred triggers, input functions, workers.
+//!
+//! # Safety
+//! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use super::sample::{MAX_PARAMETERS, MAX_TEXT, MAX_VALUE, Refused, Ring, Value};
 use super::table::{Execution, Key, RELATIONS, Table, Template, mix};
@@ -303,9 +306,9 @@ unsafe extern "C-unwind" fn process_utility(
     let next = || unsafe {
         match previous().utility {
             Some(hook) => hook(statement, text, read_only_tree, context, params, environment, destination, completion),
-            None => sys::standard_ProcessUtility(
-                statement, text, read_only_tree, context, params, environment, destination, completion,
-            ),
+            None => {
+                sys::standard_ProcessUtility(statement, text, read_only_tree, context, params, environment, destination, completion)
+            }
         }
     };
     if !outermost() {
@@ -329,7 +332,9 @@ unsafe fn contains_query(command: *mut pg_sys::Node) -> bool {
     // SAFETY: the tag says which structure it is.
     unsafe {
         match command.as_ref().map(|n| n.type_) {
-            Some(T_ExecuteStmt | T_PrepareStmt | T_CreateTableAsStmt | T_DeclareCursorStmt | T_FetchStmt | T_ClosePortalStmt) => true,
+            Some(T_ExecuteStmt | T_PrepareStmt | T_CreateTableAsStmt | T_DeclareCursorStmt | T_FetchStmt | T_ClosePortalStmt) => {
+                true
+            }
             Some(T_CopyStmt) => {
                 let copy = command.cast::<pg_sys::CopyStmt>();
                 !(*copy).is_from && !(*copy).query.is_null()

@@ -1,6 +1,9 @@
 //! A small structure of atomics in shared memory, with one lock beside it.
 //!
 //! It is all zeros when the server starts and again after a crash restart, so zero must mean "nothing" in every field.
+//!
+//! # Safety
+//! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use pgrx::pg_sys;
 use std::ffi::CStr;

@@ -2,6 +2,9 @@
 //!
 //! A worker of ours ends at once on SIGTERM (`die`: FATAL, exit code 1), whatever statement it runs. A handler that only sets a
 //! flag, as pgrx offers it, would hold up a fast shutdown and DROP DATABASE until the statement ends.
+//!
+//! # Safety
+//! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use super::compat;
 use super::error::{Error, Result};
@@ -104,7 +107,8 @@ pub fn register_dynamic(registration: &Registration<'_>) -> Option<Handle> {
         pg_sys::MemoryContextSwitchTo(context);
         registered
     };
-    (registered && !handle.is_null()).then_some(Handle(handle))
+    // Lazily: dropping a handle frees what it points to.
+    (registered && !handle.is_null()).then(|| Handle(handle))
 }
 
 /// Installs the signal handlers and lets signals in. First thing in every worker.

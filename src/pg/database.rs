@@ -1,4 +1,7 @@
 //! Databases as the launcher sees them: the list of them, and the commands that can only run when nobody is connected to one.
+//!
+//! # Safety
+//! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use super::compat;
 use super::role;

@@ -4,7 +4,7 @@
 //! the hint a command where there is one.
 
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
-use pgrx::{PgLogLevel, PgSqlErrorCode};
+use pgrx::PgSqlErrorCode;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -99,8 +99,8 @@ impl Error {
         if let Some(hint) = self.hint {
             report = report.set_hint(hint);
         }
-        report.report(PgLogLevel::ERROR);
-        unreachable!("an ERROR report does not return")
+        // What `report(ERROR)` does, but with a type that says that it does not return: pgrx turns it into an ereport at the guard.
+        std::panic::panic_any(report)
     }
 }
 

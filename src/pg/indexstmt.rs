@@ -1,4 +1,7 @@
 //! Reading the text of a CREATE INDEX through the server's own parser.
+//!
+//! # Safety
+//! The functions that read trees are given what the server's parser returned, which lives as long as the memory context of the call.
 
 use super::error::{Error, Kind, Result};
 use super::{node, subxact};
@@ -98,8 +101,7 @@ unsafe fn read(stmt: &pg_sys::IndexStmt) -> Result<WrittenIndex> {
             };
             keys.push(WrittenKey { column: column(element)?, descending, nulls_first });
         }
-        let include =
-            node::list::<pg_sys::IndexElem>(stmt.indexIncludingParams).map(column).collect::<Result<Vec<String>>>()?;
+        let include = node::list::<pg_sys::IndexElem>(stmt.indexIncludingParams).map(column).collect::<Result<Vec<String>>>()?;
         let relation = stmt.relation;
         if relation.is_null() {
             return Err(not_an_index("It names no table.".to_owned()));

@@ -1,5 +1,6 @@
 //! Reading the server's parse and plan trees.
 //!
+//! # Safety
 //! All functions are unsafe in the same way: the pointers must be null or lead to live nodes of the server, which is true of
 //! whatever a hook is handed and of everything reachable from there.
 

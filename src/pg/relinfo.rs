@@ -1,4 +1,7 @@
 //! Building the planner's IndexOptInfo for an index that does not exist, and hiding one that does.
+//!
+//! # Safety
+//! The functions run inside the planner, on its own structures, and allocate in the memory context that it plans in.
 
 use super::{compat, node};
 use indexpilot_core::model::IndexDef;

@@ -2,6 +2,9 @@
 //!
 //! good_lp has no callback, so the raw model is given one. HiGHS is C++: nothing may be raised through it. The callback only reads
 //! the flags that the signal handlers set and asks HiGHS to stop; the caller processes interrupts when the solver has returned.
+//!
+//! # Safety
+//! HiGHS alone calls the callback, while it solves, with pointers that are valid for the call.
 
 use good_lp::solvers::highs::HighsProblem;
 use indexpilot_core::select::{Milp, MilpResult};
@@ -76,5 +79,33 @@ impl Milp for Interruptible {
             gap: solved.mip_gap(),
             optimal: status as c_int == highs_sys::MODEL_STATUS_OPTIMAL,
         })
+    }
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use super::*;
+    use good_lp::{SolverModel, constraint, highs, variable, variables};
+    use pgrx::prelude::*;
+
+    /// A knapsack of 60 things whose relaxation is far from whole numbers.
+    fn knapsack() -> HighsProblem {
+        let mut all = variables!();
+        let things = all.add_vector(variable().binary(), 60);
+        let gain: good_lp::Expression = things.iter().enumerate().map(|(i, v)| f64::from((i as i32 * 37) % 41 + 3) * *v).sum();
+        let weight: good_lp::Expression = things.iter().enumerate().map(|(i, v)| f64::from((i as i32 * 53) % 47 + 5) * *v).sum();
+        let mut problem = all.maximise(gain).using(highs);
+        problem.add_constraint(constraint!(weight <= 333.3));
+        problem
+    }
+
+    #[pg_test]
+    fn the_solver_finds_what_plain_highs_finds() {
+        let ours = Interruptible.solve(knapsack(), 10.0, 0.0).unwrap();
+        let plain = indexpilot_core::select::Uninterruptible.solve(knapsack(), 10.0, 0.0).unwrap();
+        assert!(ours.optimal && ours.gap < 1e-6);
+        assert_eq!(ours.columns, plain.columns);
+        assert_eq!(Interruptible.solve(knapsack(), 10.0, 0.0).unwrap(), ours);
     }
 }

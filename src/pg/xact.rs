@@ -1,4 +1,7 @@
 //! What is to be done when the transaction of the session ends.
+//!
+//! # Safety
+//! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use pgrx::pg_sys;
 use std::cell::RefCell;

@@ -2,6 +2,9 @@
 //! depth 1: what immutable functions plan while it runs sees the database as it is.
 //!
 //! A session ends with its value, also while an error unwinds; the end of the transaction ends it in any case.
+//!
+//! # Safety
+//! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::hook::Previous;
@@ -243,6 +246,7 @@ unsafe extern "C-unwind" fn relation_info(
 }
 
 /// `amcostestimate` of a hypothetical index: the B-tree's own, noting that it was asked.
+#[expect(clippy::too_many_arguments, reason = "the server's signature")]
 #[pg_guard]
 unsafe extern "C-unwind" fn cost(
     root: *mut pg_sys::PlannerInfo,
@@ -312,7 +316,11 @@ unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _a
     use pg_sys::XactEvent as E;
     let over = matches!(
         event,
-        E::XACT_EVENT_ABORT | E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE | E::XACT_EVENT_PARALLEL_ABORT | E::XACT_EVENT_PARALLEL_COMMIT
+        E::XACT_EVENT_ABORT
+            | E::XACT_EVENT_COMMIT
+            | E::XACT_EVENT_PREPARE
+            | E::XACT_EVENT_PARALLEL_ABORT
+            | E::XACT_EVENT_PARALLEL_COMMIT
     );
     if over && ACTIVE.load(Relaxed) {
         reset();

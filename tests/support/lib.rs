@@ -1,1 +1,320 @@
-//! Throw-away clusters.
+//! Throw-away PostgreSQL clusters: each in its own directory below the target directory, reached by a socket of its own, gone when
+//! the value is dropped. As root, the server's programs run as user postgres, because they refuse root.
+//!
+//! ```no_run
+//! # fn main() -> indexpilot_tests::Result<()> {
+//! let cluster = indexpilot_tests::Cluster::build("example").setting("indexpilot.mode", "apply").start()?;
+//! cluster.connect("postgres", "postgres")?.batch_execute("CREATE EXTENSION indexpilot")?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod host;
+
+pub use host::{Programs, target_dir};
+
+use postgres::{Client, NoTls};
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Every cluster has its own socket directory, so they can all use the same number.
+const PORT: u16 = 5432;
+
+/// What every cluster is given: no network, no waiting for disks, room for a standby.
+const SETTINGS: &str = "\
+listen_addresses = ''
+fsync = off
+log_line_prefix = '%m [%p] %b '
+max_wal_senders = 4
+max_worker_processes = 16
+";
+
+/// A cluster to be.
+pub struct Builder {
+    name: String,
+    preload: bool,
+    settings: Vec<(String, String)>,
+}
+
+impl Builder {
+    /// Whether the library is preloaded; it is unless this says otherwise.
+    #[must_use]
+    pub fn preload(mut self, preload: bool) -> Self {
+        self.preload = preload;
+        self
+    }
+
+    /// A line of `postgresql.conf`; the value is quoted here.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: impl Display) -> Self {
+        self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Makes the cluster and starts it.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not found, cannot be made to run as an ordinary user, or does not start; the message has the server's log.
+    pub fn start(self) -> Result<Cluster> {
+        let programs = Programs::find()?;
+        let mut cluster = Cluster::place(programs, &self.name)?;
+        let data = cluster.data().to_owned();
+        cluster.programs.run(
+            cluster
+                .programs
+                .server("initdb")
+                .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync", "-D"])
+                .arg(&data),
+        )?;
+        if self.preload {
+            cluster.configure("shared_preload_libraries", "indexpilot")?;
+        }
+        for (name, value) in &self.settings {
+            cluster.configure(name, value)?;
+        }
+        cluster.start()?;
+        Ok(cluster)
+    }
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Sessions are ended, everything is written.
+    Fast,
+    /// As if it had crashed: the next start recovers.
+    Immediate,
+}
+
+/// A cluster, stopped and removed when it is dropped. A test that panics leaves its directory and prints the end of the log; with
+/// `INDEXPILOT_KEEP` in the environment the directory always stays.
+pub struct Cluster {
+    programs: Programs,
+    dir: PathBuf,
+    data: PathBuf,
+    socket: PathBuf,
+    running: bool,
+}
+
+impl Cluster {
+    /// Begins a cluster; the name is for people who look at the directory.
+    pub fn build(name: &str) -> Builder {
+        Builder { name: name.to_owned(), preload: true, settings: Vec::new() }
+    }
+
+    /// Directories for a cluster, and a configuration as far as it does not depend on the data.
+    fn place(programs: Programs, name: &str) -> Result<Self> {
+        let dir = programs.cluster_dir(name)?;
+        let socket = programs.socket_dir()?;
+        let data = dir.join("data");
+        fs::write(dir.join("extra.conf"), format!("{SETTINGS}port = {PORT}\nunix_socket_directories = '{}'\n", socket.display()))?;
+        Ok(Cluster { programs, dir, data, socket, running: false })
+    }
+
+    /// Starts the server and waits until it takes connections.
+    ///
+    /// # Errors
+    /// When it does not come up within a minute.
+    pub fn start(&mut self) -> Result<()> {
+        let include = format!("include '{}'\n", self.dir.join("extra.conf").display());
+        let conf = self.data.join("postgresql.conf");
+        let text = fs::read_to_string(&conf)?;
+        if !text.contains(&include) {
+            fs::write(&conf, text + &include)?;
+        }
+        let start = self.programs.run(
+            self.programs
+                .server("pg_ctl")
+                .arg("-D")
+                .arg(&self.data)
+                .arg("-l")
+                .arg(self.log_file())
+                .args(["-w", "-t", "60", "start"]),
+        );
+        // A server that came up too late is stopped all the same.
+        self.running = true;
+        start.map(|_| ()).map_err(|e| format!("{e}\n{}", self.log_tail(40)).into())
+    }
+
+    /// Stops the server.
+    ///
+    /// # Errors
+    /// When it does not stop within a minute.
+    pub fn stop(&mut self, how: Stop) -> Result<()> {
+        let mode = if how == Stop::Fast { "fast" } else { "immediate" };
+        self.programs.run(self.programs.server("pg_ctl").arg("-D").arg(&self.data).args(["-w", "-t", "60", "-m", mode, "stop"]))?;
+        self.running = false;
+        Ok(())
+    }
+
+    /// Stops and starts the server.
+    ///
+    /// # Errors
+    /// When it does not stop or start within a minute each.
+    pub fn restart(&mut self, how: Stop) -> Result<()> {
+        self.stop(how)?;
+        self.start()
+    }
+
+    /// Adds a line to the configuration, which holds from the next start or [`Cluster::reload`]; later lines win.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, name: &str, value: impl Display) -> Result<()> {
+        let file = self.dir.join("extra.conf");
+        let line = format!("{name} = '{}'\n", value.to_string().replace('\'', "''"));
+        Ok(fs::write(&file, fs::read_to_string(&file)? + &line)?)
+    }
+
+    /// Makes the server read its configuration.
+    ///
+    /// # Errors
+    /// When the server cannot be told.
+    pub fn reload(&self) -> Result<()> {
+        self.programs.run(self.programs.server("pg_ctl").arg("-D").arg(&self.data).arg("reload")).map(|_| ())
+    }
+
+    /// Kills a process of the server without warning (SIGKILL). The server then ends all others and recovers.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn kill9(&self, pid: i32) -> Result<()> {
+        self.programs.run(Command::new("kill").args(["-9", &pid.to_string()])).map(|_| ())
+    }
+
+    /// Kills the server's first process, and with it the cluster: the next start recovers from its log.
+    ///
+    /// # Errors
+    /// When the server does not run.
+    pub fn kill_server(&mut self) -> Result<()> {
+        let pid: i32 = fs::read_to_string(self.data.join("postmaster.pid"))?.lines().next().unwrap_or_default().trim().parse()?;
+        self.kill9(pid)?;
+        self.running = false;
+        // Its children notice that it is gone; until then their shared memory would keep a new server from starting. Each of them
+        // works in the data directory.
+        poll_until(Duration::from_secs(30), "the processes of a killed server to end", || {
+            let data = self.data.canonicalize()?;
+            let processes = fs::read_dir("/proc")?.filter_map(|entry| fs::read_link(entry.ok()?.path().join("cwd")).ok());
+            Ok(!processes.into_iter().any(|cwd| cwd == data))
+        })?;
+        // Where nobody reaps orphans (a container without init) its number stays taken, and a new server would think it alive.
+        fs::remove_file(self.data.join("postmaster.pid"))?;
+        Ok(fs::remove_file(self.socket.join(format!(".s.PGSQL.{PORT}.lock")))?)
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn connect(&self, database: &str, user: &str) -> Result<Client> {
+        Ok(self.config(database, user).connect(NoTls)?)
+    }
+
+    /// How to connect, for callers that connect by themselves.
+    pub fn config(&self, database: &str, user: &str) -> postgres::Config {
+        let mut config = postgres::Config::new();
+        config.host_path(&self.socket).port(PORT).dbname(database).user(user).connect_timeout(Duration::from_secs(20));
+        config
+    }
+
+    /// The same as text, for psql and people.
+    pub fn conninfo(&self, database: &str, user: &str) -> String {
+        format!("host={} port={PORT} dbname={database} user={user}", self.socket.display())
+    }
+
+    /// A client program (psql, pg_dump, pgbench, ...) that will connect to this cluster as its superuser.
+    pub fn client_program(&self, name: &str) -> Command {
+        let mut command = self.programs.client(name);
+        command.env("PGHOST", &self.socket).env("PGPORT", PORT.to_string()).env("PGUSER", "postgres").env("PGDATABASE", "postgres");
+        command
+    }
+
+    /// Runs a client program and returns what it printed.
+    ///
+    /// # Errors
+    /// When it does not end with 0; the message has what it printed as errors.
+    pub fn run(&self, command: &mut Command) -> Result<String> {
+        self.programs.run(command)
+    }
+
+    /// A hot standby of this cluster, streaming from it.
+    ///
+    /// # Errors
+    /// When it cannot be copied or does not start.
+    pub fn standby(&self, name: &str) -> Result<Cluster> {
+        let mut standby = Cluster::place(self.programs.clone(), name)?;
+        let mut copy = self.programs.server("pg_basebackup");
+        copy.args(["-c", "fast", "-X", "stream", "--no-sync", "-U", "postgres", "-p", &PORT.to_string(), "-h"]).arg(&self.socket);
+        self.programs.run(copy.arg("-D").arg(&standby.data))?;
+        // Without this cluster's own line: the standby has another socket.
+        let conf = standby.data.join("postgresql.conf");
+        let text = fs::read_to_string(&conf)?;
+        fs::write(&conf, text.replace(&format!("include '{}'\n", self.dir.join("extra.conf").display()), ""))?;
+        let own = fs::read_to_string(self.dir.join("extra.conf"))?;
+        let inherited: String =
+            own.lines().filter(|l| !l.starts_with("unix_socket_directories")).map(|l| format!("{l}\n")).collect();
+        let file = standby.dir.join("extra.conf");
+        fs::write(&file, inherited + &fs::read_to_string(&file)?)?;
+        standby.configure("primary_conninfo", format!("host={} port={PORT} user=postgres", self.socket.display()))?;
+        fs::write(standby.data.join("standby.signal"), "")?;
+        standby.start()?;
+        Ok(standby)
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The server's log.
+    pub fn log(&self) -> String {
+        fs::read(self.log_file()).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.join("server.log")
+    }
+
+    /// The last lines of the log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let log = self.log();
+        let all: Vec<&str> = log.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.running
+            && let Err(e) = self.stop(Stop::Immediate)
+        {
+            eprintln!("could not stop the cluster in {}: {e}", self.dir.display());
+        }
+        if thread::panicking() {
+            eprintln!("the cluster is left in {}; the end of its log:\n{}", self.dir.display(), self.log_tail(40));
+        } else if std::env::var_os("INDEXPILOT_KEEP").is_none() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+        let _ = fs::remove_dir_all(&self.socket);
+    }
+}
+
+/// Asks again and again until the answer is yes.
+///
+/// # Errors
+/// When the question fails, or when the time is over; the message says what was waited for.
+pub fn poll_until(timeout: Duration, what: &str, mut question: impl FnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    while !question()? {
+        if start.elapsed() >= timeout {
+            return Err(format!("waited {} s in vain for {what}", timeout.as_secs()).into());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}

@@ -1,3 +1,5 @@
+//! Which candidates a workload brings forth, what is rejected and why; and what holds for every workload.
+
 use super::*;
 use crate::fixture::{self, usage};
 use crate::model::{AttNum, Key, PredicateKind::*, RelationUse};

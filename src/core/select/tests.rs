@@ -1,3 +1,5 @@
+//! Selections against brute force, and what holds for every selection: limits, order, reasons, figures.
+
 use super::*;
 use crate::fixture;
 use crate::model::{IndexDef, Key, PAGE, Reason, RelId};

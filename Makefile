@@ -1,0 +1,30 @@
+# The door to everything; what each target does stands in tools/.
+
+CARGO_TARGET_DIR ?= target
+PG_CONFIG ?=
+
+.PHONY: check demo setup server server-stop install clean-check
+
+check:            ## everything that CI runs
+	@tools/check.sh
+
+demo: setup       ## two workloads, before and after IndexPilot
+	@tools/demo.sh
+
+setup:            ## packages, cargo-pgrx, a private PostgreSQL below target
+	@tools/setup.sh
+
+server: setup     ## a scratch server with the extension
+	@tools/install.sh --release
+	@tools/server.sh start
+
+server-stop:      ## stops it
+	@tools/server.sh stop
+
+install:          ## into the PostgreSQL of PG_CONFIG=/path/to/pg_config
+	@test -n "$(PG_CONFIG)" || { echo 'usage: make install PG_CONFIG=/path/to/pg_config' >&2; exit 2; }
+	@tools/setup.sh
+	@PG_CONFIG="$(PG_CONFIG)" tools/install.sh --release
+
+clean-check:      ## stops and removes servers that were left behind
+	@tools/clean.sh
