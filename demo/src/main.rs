@@ -85,7 +85,7 @@ fn demo(options: &Options) -> Result<bool> {
     let queries = analytic::queries(options.queries.as_deref())?;
     heading("Server and data");
     let server = Server::start(options)?;
-    println!("  to look at it meanwhile: {}", server.place());
+    println!("  to look at it meanwhile: {}", server.place);
     let stage = Stage { options, server: &server, crm: Crm::new(size, options.seed), families: families::families(), queries };
     load_data(&stage)?;
     let mut client = server.config.connect(NoTls)?;

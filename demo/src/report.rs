@@ -68,7 +68,7 @@ pub fn decisions(all: &[Decision]) {
 }
 
 /// Candidates shown for each reason; view indexpilot.recommendations has them all.
-const PER_REASON: usize = 6;
+const PER_REASON: usize = 4;
 
 /// What the schema and the tenants say comes before what only the planner's figures say.
 fn order(reason: &str) -> (usize, String) {
@@ -133,7 +133,13 @@ pub fn analytic(queries: &[Query], before: &Side, after: &Side) {
     }
     print(&table);
     let (b, a) = (before.total_cost(), after.total_cost());
-    println!("  total cost {} before, {} after: {:.1} % of it, {:.1} % lower", grouped(b), grouped(a), 100.0 * a / b, 100.0 * (1.0 - a / b));
+    println!(
+        "  total cost {} before, {} after: {:.1} % of it, {:.1} % lower",
+        grouped(b),
+        grouped(a),
+        100.0 * a / b,
+        100.0 * (1.0 - a / b)
+    );
     // A sum can be the story of one query; the median is not.
     let ratios = Latencies::new(before.costs.iter().zip(&after.costs).map(|(b, a)| a / b).collect());
     println!("  the median query's cost is {:.1} % of what it was", 100.0 * ratios.percentile(0.5).unwrap_or(1.0));
