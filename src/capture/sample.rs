@@ -56,8 +56,6 @@ pub struct CapturedSample {
     pub tenant: String,
     pub queryid: u64,
     pub relations_hash: u64,
-    /// OIDs of the base tables, ascending, at most 16.
-    pub relations: Vec<u32>,
     /// The statement alone, with its literals. Of EXECUTE, COPY and the like it is the whole utility statement that contains it
     /// (`PREPARE p AS SELECT ...`).
     pub text: String,
@@ -133,12 +131,9 @@ impl Ring {
             return Err(Refused::Full);
         };
         let mut message = Message { ring: self, writer, database: key.database };
-        let relations = template.relations.get(..template.relation_count as usize).unwrap_or_default();
         let fits = message.number(key.role)
             && message.writer.put(&key.queryid.to_le_bytes())
             && message.writer.put(&key.relations_hash.to_le_bytes())
-            && message.number(relations.len() as u32)
-            && relations.iter().all(|r| message.number(*r))
             && message.text(key.tenant())
             && message.text(text)
             && message.text(search_path)
@@ -235,7 +230,6 @@ impl Reader<'_> {
 fn read(from: &mut Reader<'_>) -> Option<CapturedSample> {
     let role = from.number()?;
     let (queryid, relations_hash) = (from.long()?, from.long()?);
-    let relations = (0..from.number()?).map(|_| from.number()).collect::<Option<Vec<_>>>()?;
     let (tenant, text, search_path) = (from.text()?, from.text()?, from.text()?);
     let literals = from.number()? != 0;
     let parameters = (0..from.number()?)
@@ -249,5 +243,5 @@ fn read(from: &mut Reader<'_>) -> Option<CapturedSample> {
             Some(Parameter { type_oid, value, known })
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(CapturedSample { role, tenant, queryid, relations_hash, relations, text, search_path, parameters, literals })
+    Some(CapturedSample { role, tenant, queryid, relations_hash, text, search_path, parameters, literals })
 }

@@ -78,7 +78,7 @@ mod capture_test {
                     .map(|p| serde_json::json!({"type": p.type_oid, "value": p.value, "known": p.known}))
                     .collect();
                 pgrx::JsonB(serde_json::json!({
-                    "role": s.role, "tenant": s.tenant, "queryid": s.queryid as i64, "relations": s.relations, "text": s.text,
+                    "role": s.role, "tenant": s.tenant, "queryid": s.queryid as i64, "text": s.text,
                     "search_path": s.search_path, "parameters": parameters, "literals": s.literals,
                 }))
             })
