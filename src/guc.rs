@@ -11,12 +11,16 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, PostgresGucEnum)]
 pub enum Mode {
     /// Hooks pass everything through; no worker does anything.
+    #[name = c"off"]
     Off,
     /// Capture only.
+    #[name = c"observe"]
     Observe,
     /// Capture, and analyse from time to time: recommendations, no changes.
+    #[name = c"advise"]
     Advise,
     /// The whole loop, without being asked.
+    #[name = c"apply"]
     Apply,
 }
 

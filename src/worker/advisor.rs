@@ -306,7 +306,7 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
     for index in hide {
         if !catalog::is_index(index.to_u32()) {
             return Err(Error::new(Kind::WrongObject, "hide_indexes names an object that is not an index")
-                .detail(format!("Its OID is {}.", index.to_u32()))
+                .detail(format!("It is {}.", catalog::shown(index.to_u32())?))
                 .hint("Give names of indexes, such as ARRAY['orders_pkey'::regclass]."));
         }
     }
