@@ -7,12 +7,17 @@ use crate::size::Size;
 use crate::whatif::PlanCost;
 use proptest::prelude::*;
 
+/// The cost of reading a table whole, and with each candidate that helps.
+type Access = (f64, Vec<(CandidateIdx, f64)>);
+/// A table's number, the cost of reading it, and the share of it that each of its candidates leaves.
+type Read = (usize, f64, Vec<f64>);
+
 /// A planner whose queries read up to two tables. Each candidate on a table has a cost of access; the cheapest is used; reading
 /// without index has a cost too. So the plan with more candidates is never dearer.
 #[derive(Clone, Debug)]
 struct Additive {
     /// Per query: per table, the cost of reading it whole, and with each candidate that helps.
-    access: Vec<Vec<(f64, Vec<(CandidateIdx, f64)>)>>,
+    access: Vec<Vec<Access>>,
     cancelled: bool,
 }
 
@@ -97,7 +102,7 @@ fn candidate(table: u32, column: i16, pages: u64) -> Candidate {
 impl Case {
     /// `pages[t]` are the sizes of the candidates on table t (numbered through); `reads` are per query calls, and per table number
     /// the cost of reading it and the share of it that each of its candidates leaves.
-    fn new(pages: &[Vec<u64>], reads: &[(f64, Vec<(usize, f64, Vec<f64>)>)], inserts: f64) -> Case {
+    fn new(pages: &[Vec<u64>], reads: &[(f64, Vec<Read>)], inserts: f64) -> Case {
         let mut candidates = Vec::new();
         let mut numbers: Vec<Vec<CandidateIdx>> = Vec::new();
         let mut tables = Vec::new();
