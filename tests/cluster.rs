@@ -2,5 +2,7 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/life.rs"]
+mod life;
 #[path = "cluster/smoke.rs"]
 mod smoke;
