@@ -442,3 +442,6 @@ SELECT pg_catalog.pg_extension_config_dump('expression_profile', '');
 SELECT pg_catalog.pg_extension_config_dump('managed_indexes', '');
 SELECT pg_catalog.pg_extension_config_dump('mutation_log', '');
 SELECT pg_catalog.pg_extension_config_dump('mutation_log_id_seq', '');
+-- The log names actions and decisions, which are not dumped: their numbers must not be given again.
+SELECT pg_catalog.pg_extension_config_dump('actions_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('recommendations_id_seq', '');

@@ -77,6 +77,7 @@ fn unprotect(index: pg_sys::Oid) -> bool {
 fn wait_for_actions(timeout: Option<pgrx::datum::Interval>, fcinfo: pg_sys::FunctionCallInfo) {
     let run = || -> Result<()> {
         require_preload("wait_for_actions()")?;
+        require_writable("wait_for_actions()")?;
         spi::require_nonatomic_call(fcinfo, "wait_for_actions()")?;
         let seconds = timeout.map_or(3600.0, |t| t.as_micros() as f64 / 1e6).clamp(0.0, 1e9);
         let deadline = Instant::now() + Duration::from_secs_f64(seconds);

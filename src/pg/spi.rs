@@ -89,10 +89,14 @@ pub fn execute(sql: &str, args: Value) -> Result<u64> {
 fn run(sql: &str, args: Value) -> Result<Vec<Value>> {
     let _role = RoleScope::owner();
     let _path = SettingScope::safe_search_path();
+    // SAFETY: reads a variable of the backend.
+    let standby = unsafe { pg_sys::RecoveryInProgress() };
     Spi::connect_mut(|client| {
         let args = [DatumWithOid::from(JsonB(args))];
         let mut found = Vec::new();
-        for tuple in client.update(sql, None, &args)? {
+        // update() gives the transaction a number first, and a standby has none to give.
+        let tuples = if standby { client.select(sql, None, &args)? } else { client.update(sql, None, &args)? };
+        for tuple in tuples {
             if let Some(JsonB(document)) = tuple.get::<JsonB>(1)? {
                 found.push(document);
             }

@@ -57,7 +57,11 @@ fn ask_for_builder(database: Oid) -> Result<()> {
 
 fn step(what: &str, f: impl FnOnce() -> Result<()>) {
     pgrx::check_for_interrupts!();
-    if let Err(e) = f() {
+    let installed = || bgworker::transaction("indexpilot: looking for the extension", || Ok(pg::database::has_extension()));
+    // When the extension was dropped in the middle of a visit, its tables are missing and nothing is wrong.
+    if let Err(e) = f()
+        && installed().unwrap_or(true)
+    {
         pgrx::warning!("indexpilot: worker: could not {what}: {e}");
     }
 }

@@ -296,10 +296,15 @@ fn queue_index(m: &Mutation, kind: ActionKind, statement: &str, cause: &str) -> 
         }
         _ => statement.to_owned(),
     };
+    // In a restored database the log is there and the actions are not.
+    let reverts = match m.action_id {
+        Some(id) => action::get(id)?.map(|a| a.id),
+        None => None,
+    };
     let id = action::enqueue(&New {
         kind,
         recommendation_id: None,
-        reverts: m.action_id,
+        reverts,
         table_id,
         table_schema: schema.clone(),
         table_name: table,
