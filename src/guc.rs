@@ -93,18 +93,23 @@ pub fn init() {
     GucRegistry::define_enum_guc(c"indexpilot.mode", c"What IndexPilot may do by itself.",
         c"off: nothing. observe: capture the workload. advise: analyse it too, and recommend. apply: build, verify and revert too. An explicit function call acts in every mode but off.",
         &MODE, Sighup, none);
-    GucRegistry::define_bool_guc(c"indexpilot.startup_bypass", c"Starts the server without IndexPilot.",
-        c"When on, the preloaded library takes no shared memory, installs no hook and starts no worker.", &STARTUP_BYPASS, Postmaster, none);
+
+    // The server accepts settings of this kind from a preloaded library only; another load would end the session. They keep their
+    // defaults then, and mean nothing.
+    if crate::pg::startup::preloading() {
+        GucRegistry::define_bool_guc(c"indexpilot.startup_bypass", c"Starts the server without IndexPilot.",
+            c"When on, the preloaded library takes no shared memory, installs no hook and starts no worker.", &STARTUP_BYPASS, Postmaster, none);
+        GucRegistry::define_int_guc(c"indexpilot.capture_max_queries", c"Query templates that shared memory has room for.",
+            c"Each takes about 1 kB. When it is full, further templates are not counted until the worker has made room.", &CAPTURE_MAX_QUERIES, 100, 1_000_000, Postmaster, none);
+        GucRegistry::define_int_guc(c"indexpilot.capture_max_samples", c"Sampled statements that wait for the worker in shared memory.",
+            c"Each takes 16 kB. When all are taken, further samples are dropped and counted.", &CAPTURE_MAX_SAMPLES, 8, 65_536, Postmaster, none);
+    }
 
     GucRegistry::define_bool_guc(c"indexpilot.capture", c"Captures the statements of this session.",
         c"When off, executions are neither counted nor sampled.", &CAPTURE, Suset, none);
     GucRegistry::define_bool_guc(c"indexpilot.capture_literals", c"Keeps parameter values and constants of sampled statements.",
         c"They make what-if plans true for skewed data. When off, prepared statements are kept without their parameter values, and other statements with their constants replaced.",
         &CAPTURE_LITERALS, Suset, none);
-    GucRegistry::define_int_guc(c"indexpilot.capture_max_queries", c"Query templates that shared memory has room for.",
-        c"Each takes about 1 kB. When it is full, further templates are not counted until the worker has made room.", &CAPTURE_MAX_QUERIES, 100, 1_000_000, Postmaster, none);
-    GucRegistry::define_int_guc(c"indexpilot.capture_max_samples", c"Sampled statements that wait for the worker in shared memory.",
-        c"Each takes 16 kB. When all are taken, further samples are dropped and counted.", &CAPTURE_MAX_SAMPLES, 8, 65_536, Postmaster, none);
     GucRegistry::define_int_guc(c"indexpilot.capture_bucket", c"Time that one row of query_stats spans.",
         c"A new span also begins whenever an index appears or goes.", &CAPTURE_BUCKET, 1, 86_400, Sighup, s);
     GucRegistry::define_int_guc(c"indexpilot.capture_retention", c"Time after which rows of query_stats are deleted.",
@@ -174,7 +179,10 @@ pub fn init() {
 
     GucRegistry::define_int_guc(c"indexpilot.worker_interval", c"Time between two visits of the worker to a database.",
         c"Each visit flushes what was captured, looks at queued actions and judges built indexes.", &WORKER_INTERVAL, 100, 3_600_000, Sighup, ms);
-    crate::pg::compat::reserve_guc_prefix(c"indexpilot");
+    // Otherwise those three, set in postgresql.conf, would be taken for misspelt.
+    if crate::pg::startup::preloading() {
+        crate::pg::compat::reserve_guc_prefix(c"indexpilot");
+    }
 }
 
 fn ms(v: &GucSetting<i32>) -> Duration {

@@ -1,4 +1,6 @@
 //! Tests on throw-away clusters: what only shows when servers start, stop, crash and stand by.
 
+#[path = "cluster/apply.rs"]
+mod apply;
 #[path = "cluster/smoke.rs"]
 mod smoke;

@@ -26,9 +26,13 @@ shared! {
     }
 }
 
-static COUNTERS: Region<Counters> = Region::new(c"indexpilot capture counters", || 1, |counters| {
-    counters.iter().for_each(|c| c.epoch.store((crate::pg::time::now() * 1e6) as u64, Relaxed));
-});
+static COUNTERS: Region<Counters> = Region::new(
+    c"indexpilot capture counters",
+    || 1,
+    |counters| {
+        counters.iter().for_each(|c| c.epoch.store((crate::pg::time::now() * 1e6) as u64, Relaxed));
+    },
+);
 
 /// Asks for the memory. From `_PG_init`.
 pub fn init() {
@@ -83,6 +87,8 @@ struct Running {
     /// Inside ExecutorRun or ExecutorFinish.
     active: bool,
     ran: bool,
+    /// A sample was wanted at the start, so none is at the end.
+    sampled: bool,
 }
 
 struct Backend {
@@ -107,6 +113,7 @@ const NOTHING: Running = Running {
     so_far: IDLE,
     active: false,
     ran: false,
+    sampled: false,
 };
 
 thread_local! {
@@ -200,7 +207,8 @@ pub fn start(id: usize, subtransaction: u32, key: &Key, hash: u64, template: &Te
             return false;
         };
         let so_far = Execution { planner_cost, ..IDLE };
-        *free = Running { id, subtransaction, key: *key, hash, template: *template, so_far, active: false, ran: false };
+        *free =
+            Running { id, subtransaction, key: *key, hash, template: *template, so_far, active: false, ran: false, sampled: false };
         b.count += 1;
         match b.seen.get_mut(hash as usize % SEEN) {
             Some(seen) if *seen != hash => {
@@ -210,7 +218,12 @@ pub fn start(id: usize, subtransaction: u32, key: &Key, hash: u64, template: &Te
             _ => false,
         }
     });
-    first && Table::get().and_then(|t| t.touch(key, hash, template)).is_some_and(|known| known.sampled < FIRST_SAMPLES)
+    let wanted =
+        first && Table::get().and_then(|t| t.touch(key, hash, template)).is_some_and(|known| known.sampled < FIRST_SAMPLES);
+    if wanted {
+        with((), |b| b.find(id).into_iter().for_each(|r| r.sampled = true));
+    }
+    wanted
 }
 
 /// ExecutorRun or ExecutorFinish begins; true when the statement is tracked.
@@ -243,7 +256,11 @@ pub fn pause(id: usize, cost: &Execution) {
 pub fn end(id: usize) -> Option<(Key, u64, Template)> {
     let ended = with(None, |b| b.position(id).and_then(|at| b.remove(at)))?;
     let known = ended.record()?;
-    (known.sampled < FIRST_SAMPLES || known.lifetime.is_power_of_two()).then_some((ended.key, ended.hash, ended.template))
+    (!ended.sampled && (known.sampled < FIRST_SAMPLES || known.lifetime.is_power_of_two())).then_some((
+        ended.key,
+        ended.hash,
+        ended.template,
+    ))
 }
 
 /// The transaction is over, one way or the other.

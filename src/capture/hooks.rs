@@ -306,9 +306,9 @@ unsafe extern "C-unwind" fn process_utility(
     let next = || unsafe {
         match previous().utility {
             Some(hook) => hook(statement, text, read_only_tree, context, params, environment, destination, completion),
-            None => sys::standard_ProcessUtility(
-                statement, text, read_only_tree, context, params, environment, destination, completion,
-            ),
+            None => {
+                sys::standard_ProcessUtility(statement, text, read_only_tree, context, params, environment, destination, completion)
+            }
         }
     };
     if !outermost() {
@@ -332,7 +332,9 @@ unsafe fn contains_query(command: *mut pg_sys::Node) -> bool {
     // SAFETY: the tag says which structure it is.
     unsafe {
         match command.as_ref().map(|n| n.type_) {
-            Some(T_ExecuteStmt | T_PrepareStmt | T_CreateTableAsStmt | T_DeclareCursorStmt | T_FetchStmt | T_ClosePortalStmt) => true,
+            Some(T_ExecuteStmt | T_PrepareStmt | T_CreateTableAsStmt | T_DeclareCursorStmt | T_FetchStmt | T_ClosePortalStmt) => {
+                true
+            }
             Some(T_CopyStmt) => {
                 let copy = command.cast::<pg_sys::CopyStmt>();
                 !(*copy).is_from && !(*copy).query.is_null()

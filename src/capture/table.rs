@@ -8,7 +8,10 @@
 use crate::guc;
 use crate::pg::shmem::{Locks, Mode, Region, shared};
 use indexpilot_core::histogram::{self, BUCKETS};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::{AcqRel, Acquire, Relaxed}};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
 
 /// Bytes of a tenant id that are told apart.
 pub const TENANT: usize = 63;
@@ -165,7 +168,8 @@ shared! {
 
 static ENTRIES: Region<Entry> = Region::new(c"indexpilot capture entries", guc::capture_max_queries, link_free);
 static BUCKET_HEADS: Region<AtomicU32> = Region::new(c"indexpilot capture buckets", bucket_count, |_| ());
-static HEAD: Region<Head> = Region::new(c"indexpilot capture table", || 1, |head| head.iter().for_each(|h| h.free.store(1, Relaxed)));
+static HEAD: Region<Head> =
+    Region::new(c"indexpilot capture table", || 1, |head| head.iter().for_each(|h| h.free.store(1, Relaxed)));
 static LOCKS: Locks = Locks::new(c"IndexPilotCapture", PARTITIONS as i32);
 
 /// At first every entry leads to the next one, and the list's head, which counts from one, to the first.
@@ -434,8 +438,18 @@ impl Entry {
 
     fn counters(&self) -> [&AtomicU64; 12] {
         [
-            &self.calls, &self.errors, &self.rows, &self.ns, &self.error_ns, &self.sum_squares_us, &self.max_ns, &self.planner_cost,
-            &self.blocks_hit, &self.blocks_read, &self.blocks_temp, &self.wal_bytes,
+            &self.calls,
+            &self.errors,
+            &self.rows,
+            &self.ns,
+            &self.error_ns,
+            &self.sum_squares_us,
+            &self.max_ns,
+            &self.planner_cost,
+            &self.blocks_hit,
+            &self.blocks_read,
+            &self.blocks_temp,
+            &self.wal_bytes,
         ]
     }
 

@@ -107,7 +107,8 @@ pub fn register_dynamic(registration: &Registration<'_>) -> Option<Handle> {
         pg_sys::MemoryContextSwitchTo(context);
         registered
     };
-    (registered && !handle.is_null()).then_some(Handle(handle))
+    // Lazily: dropping a handle frees what it points to.
+    (registered && !handle.is_null()).then(|| Handle(handle))
 }
 
 /// Installs the signal handlers and lets signals in. First thing in every worker.

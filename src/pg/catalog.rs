@@ -151,8 +151,11 @@ fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>) -> TableI
     let rel = RelId(row.oid);
     let width: f64 = columns.iter().map(|c| f64::from(average_width(c))).sum();
     let rows = row_count(&row, width);
-    let unique: BTreeSet<AttNum> =
-        indexes.iter().filter(|i| i.unique && i.valid && i.plain && i.keys == 1).filter_map(|i| i.columns.first().copied()).collect();
+    let unique: BTreeSet<AttNum> = indexes
+        .iter()
+        .filter(|i| i.unique && i.valid && i.plain && i.keys == 1)
+        .filter_map(|i| i.columns.first().copied())
+        .collect();
     TableInfo {
         rel,
         refused: refusal(&row),

@@ -101,8 +101,7 @@ unsafe fn read(stmt: &pg_sys::IndexStmt) -> Result<WrittenIndex> {
             };
             keys.push(WrittenKey { column: column(element)?, descending, nulls_first });
         }
-        let include =
-            node::list::<pg_sys::IndexElem>(stmt.indexIncludingParams).map(column).collect::<Result<Vec<String>>>()?;
+        let include = node::list::<pg_sys::IndexElem>(stmt.indexIncludingParams).map(column).collect::<Result<Vec<String>>>()?;
         let relation = stmt.relation;
         if relation.is_null() {
             return Err(not_an_index("It names no table.".to_owned()));

@@ -61,8 +61,8 @@ pub struct Plan<'a> {
 /// # Errors
 /// `NotSupported` when it is not one plannable statement; `UndefinedObject` when the role is gone; the server's own errors.
 pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepared<'_>) -> Result<T>) -> Result<T> {
-    let text = CString::new(sample.text.as_str())
-        .map_err(|_| Error::new(Kind::InvalidParameter, "statement contains a zero byte"))?;
+    let text =
+        CString::new(sample.text.as_str()).map_err(|_| Error::new(Kind::InvalidParameter, "statement contains a zero byte"))?;
     let path = CString::new(sample.search_path.as_str())
         .map_err(|_| Error::new(Kind::InvalidParameter, "search_path contains a zero byte"))?;
     if sample.parameters.len() > MAX_PARAMETERS {

@@ -86,14 +86,16 @@ impl Reader {
         // SAFETY: `node` is an expression of the planner.
         unsafe {
             let var = cast::<pg_sys::Var>(strip_relabel(node), T::T_Var)?;
-            ((*var).varno as i32 == self.rti && (*var).varlevelsup == 0 && (*var).varattno > 0).then_some(var)
+            ((*var).varno == self.rti && (*var).varlevelsup == 0 && (*var).varattno > 0).then_some(var)
         }
     }
 
     /// The expression can be computed without reading this relation, once for a scan.
     unsafe fn foreign(&self, node: *mut pg_sys::Node) -> bool {
         // SAFETY: as above; both functions only walk the tree.
-        unsafe { !pg_sys::bms_is_member(self.rti, pg_sys::pull_varnos(self.root, node)) && !pg_sys::contain_volatile_functions(node) }
+        unsafe {
+            !pg_sys::bms_is_member(self.rti, pg_sys::pull_varnos(self.root, node)) && !pg_sys::contain_volatile_functions(node)
+        }
     }
 
     /// Strategy of `column operator something` in a plain index on the column, if it has one.
@@ -348,10 +350,7 @@ impl Reader {
         unsafe {
             list::<pg_sys::PlanRowMark>((*self.root).rowMarks).any(|mark| {
                 (*mark).rti as i32 == self.rti
-                    && !matches!(
-                        (*mark).markType,
-                        pg_sys::RowMarkType::ROW_MARK_REFERENCE | pg_sys::RowMarkType::ROW_MARK_COPY
-                    )
+                    && !matches!((*mark).markType, pg_sys::RowMarkType::ROW_MARK_REFERENCE | pg_sys::RowMarkType::ROW_MARK_COPY)
             })
         }
     }

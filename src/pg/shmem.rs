@@ -84,12 +84,16 @@ unsafe impl<const N: usize> Shared for Slot<N> {}
 impl<const N: usize> Slot<N> {
     /// Takes the slot for writing, when it is free.
     pub fn claim(&self) -> Option<SlotWriter<'_, N>> {
-        self.step(FREE, WRITING).then_some(SlotWriter { slot: self, length: 0 })
+        // Lazily: a writer that is made and dropped would free a slot that is another one's.
+        self.step(FREE, WRITING).then(|| SlotWriter { slot: self, length: 0 })
     }
 
     /// Calls `read` with the message, when there is one for `address`, and frees the slot.
     pub fn take<T>(&self, address: u32, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        if self.state.load(Ordering::Relaxed) != FULL || self.address.load(Ordering::Relaxed) != address || !self.step(FULL, READING) {
+        if self.state.load(Ordering::Relaxed) != FULL
+            || self.address.load(Ordering::Relaxed) != address
+            || !self.step(FULL, READING)
+        {
             return None;
         }
         if self.address.load(Ordering::Relaxed) != address {
@@ -134,7 +138,9 @@ impl<const N: usize> SlotWriter<'_, N> {
     pub fn put(&mut self, bytes: &[u8]) -> bool {
         let Some(end) = self.length.checked_add(bytes.len()).filter(|end| *end <= N) else { return false };
         // SAFETY: in state WRITING no other process touches the bytes; length + len is within them; the source is another object.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.slot.bytes.0.get().cast::<u8>().add(self.length), bytes.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.slot.bytes.0.get().cast::<u8>().add(self.length), bytes.len())
+        };
         self.length = end;
         true
     }
@@ -228,7 +234,8 @@ impl Locks {
     pub fn try_lock(&self, at: usize, mode: Mode) -> Option<LockGuard> {
         let lock = self.lock(at)?;
         // SAFETY: an initialised lock of our tranche; never more than two are held, so LWLockConditionalAcquire cannot raise.
-        unsafe { sys::LWLockConditionalAcquire(lock, mode.code()) }.then_some(LockGuard { lock })
+        // Lazily: a guard that is made and dropped would release a lock that is not held.
+        unsafe { sys::LWLockConditionalAcquire(lock, mode.code()) }.then(|| LockGuard { lock })
     }
 
     /// As [`Locks::try_lock`], but waits. Holders never wait themselves, so this takes microseconds. Not for hooks.

@@ -81,3 +81,31 @@ impl Milp for Interruptible {
         })
     }
 }
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use super::*;
+    use good_lp::{SolverModel, constraint, highs, variable, variables};
+    use pgrx::prelude::*;
+
+    /// A knapsack of 60 things whose relaxation is far from whole numbers.
+    fn knapsack() -> HighsProblem {
+        let mut all = variables!();
+        let things = all.add_vector(variable().binary(), 60);
+        let gain: good_lp::Expression = things.iter().enumerate().map(|(i, v)| f64::from((i as i32 * 37) % 41 + 3) * *v).sum();
+        let weight: good_lp::Expression = things.iter().enumerate().map(|(i, v)| f64::from((i as i32 * 53) % 47 + 5) * *v).sum();
+        let mut problem = all.maximise(gain).using(highs);
+        problem.add_constraint(constraint!(weight <= 333.3));
+        problem
+    }
+
+    #[pg_test]
+    fn the_solver_finds_what_plain_highs_finds() {
+        let ours = Interruptible.solve(knapsack(), 10.0, 0.0).unwrap();
+        let plain = indexpilot_core::select::Uninterruptible.solve(knapsack(), 10.0, 0.0).unwrap();
+        assert!(ours.optimal && ours.gap < 1e-6);
+        assert_eq!(ours.columns, plain.columns);
+        assert_eq!(Interruptible.solve(knapsack(), 10.0, 0.0).unwrap(), ours);
+    }
+}

@@ -246,6 +246,7 @@ unsafe extern "C-unwind" fn relation_info(
 }
 
 /// `amcostestimate` of a hypothetical index: the B-tree's own, noting that it was asked.
+#[expect(clippy::too_many_arguments, reason = "the server's signature")]
 #[pg_guard]
 unsafe extern "C-unwind" fn cost(
     root: *mut pg_sys::PlannerInfo,
@@ -315,7 +316,11 @@ unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _a
     use pg_sys::XactEvent as E;
     let over = matches!(
         event,
-        E::XACT_EVENT_ABORT | E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE | E::XACT_EVENT_PARALLEL_ABORT | E::XACT_EVENT_PARALLEL_COMMIT
+        E::XACT_EVENT_ABORT
+            | E::XACT_EVENT_COMMIT
+            | E::XACT_EVENT_PREPARE
+            | E::XACT_EVENT_PARALLEL_ABORT
+            | E::XACT_EVENT_PARALLEL_COMMIT
     );
     if over && ACTIVE.load(Relaxed) {
         reset();

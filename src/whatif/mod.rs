@@ -51,11 +51,6 @@ pub fn plan(sample: &Sample, with: &[(IndexDef, Size)], hide: &[pg_sys::Oid], ex
             }
             text
         });
-        Ok(Planned {
-            cost: plan.cost(),
-            used: session.positions(&plan.indexes()),
-            considered: session.considered(),
-            explain: text,
-        })
+        Ok(Planned { cost: plan.cost(), used: session.positions(&plan.indexes()), considered: session.considered(), explain: text })
     })
 }

@@ -30,8 +30,8 @@ impl CostOracle for Oracle {
         let indexes: Vec<(IndexDef, Size)> = with.iter().filter_map(|c| self.candidates.get(*c).cloned()).collect();
         let (mut total, mut used) = (0.0, Vec::new());
         for sample in samples {
-            let Planned { cost, used: positions, .. } = plan(sample, &indexes, &[], false)
-                .map_err(|e| Unplannable { sqlstate: e.sqlstate(), message: e.message })?;
+            let Planned { cost, used: positions, .. } =
+                plan(sample, &indexes, &[], false).map_err(|e| Unplannable { sqlstate: e.sqlstate(), message: e.message })?;
             total += cost;
             used.extend(positions.into_iter().filter_map(|p| with.get(p).copied()));
         }

@@ -70,14 +70,23 @@ mod tests {
         set_up();
         let cases = [
             ("CREATE INDEX real ON orders (customer_id)", "SELECT * FROM orders WHERE customer_id = 42"),
-            ("CREATE INDEX real ON orders (customer_id, created DESC)", "SELECT * FROM orders WHERE customer_id = 42 ORDER BY created DESC LIMIT 5"),
+            (
+                "CREATE INDEX real ON orders (customer_id, created DESC)",
+                "SELECT * FROM orders WHERE customer_id = 42 ORDER BY created DESC LIMIT 5",
+            ),
             ("CREATE INDEX real ON orders (created DESC)", "SELECT * FROM orders ORDER BY created DESC LIMIT 20"),
             ("CREATE INDEX real ON orders (created)", "SELECT * FROM orders WHERE created BETWEEN '2024-01-05' AND '2024-01-06'"),
-            ("CREATE INDEX real ON orders (status, customer_id) INCLUDE (total)", "SELECT sum(total) FROM orders WHERE status = 'paid' AND customer_id IN (1, 2, 3)"),
+            (
+                "CREATE INDEX real ON orders (status, customer_id) INCLUDE (total)",
+                "SELECT sum(total) FROM orders WHERE status = 'paid' AND customer_id IN (1, 2, 3)",
+            ),
             ("CREATE INDEX real ON customers (email)", "SELECT id FROM customers WHERE email = 'c77@example.org'"),
             ("CREATE INDEX real ON orders (note NULLS FIRST)", "SELECT id FROM orders WHERE note = 'note 40'"),
             ("CREATE INDEX real ON items (order_id)", "SELECT * FROM orders o JOIN items i ON i.order_id = o.id WHERE o.id < 50"),
-            ("CREATE INDEX real ON items (product, quantity)", "SELECT product, count(*) FROM items WHERE product < 10 GROUP BY product"),
+            (
+                "CREATE INDEX real ON items (product, quantity)",
+                "SELECT product, count(*) FROM items WHERE product < 10 GROUP BY product",
+            ),
         ];
         for (definition, query) in cases {
             let before = base(query).cost;
@@ -96,7 +105,12 @@ mod tests {
     #[pg_test]
     fn explain_names_the_hypothetical_index() {
         set_up();
-        let planned = plan(&sample("SELECT * FROM orders WHERE customer_id = 42"), &[sized("CREATE INDEX ON orders (customer_id)")], &[], true);
+        let planned = plan(
+            &sample("SELECT * FROM orders WHERE customer_id = 42"),
+            &[sized("CREATE INDEX ON orders (customer_id)")],
+            &[],
+            true,
+        );
         let text = planned.unwrap().explain.unwrap();
         assert!(text.contains(" ip_orders_customer_id (hypothetical)"), "{text}");
         assert!(text.contains("cost="), "{text}");
@@ -124,7 +138,11 @@ mod tests {
     #[pg_test]
     fn several_candidates_on_one_table_are_told_apart() {
         set_up();
-        let with = [sized("CREATE INDEX ON orders (status)"), sized("CREATE INDEX ON orders (customer_id)"), sized("CREATE INDEX ON items (order_id)")];
+        let with = [
+            sized("CREATE INDEX ON orders (status)"),
+            sized("CREATE INDEX ON orders (customer_id)"),
+            sized("CREATE INDEX ON items (order_id)"),
+        ];
         let query = "SELECT * FROM orders o JOIN items i ON i.order_id = o.id WHERE o.customer_id = 42";
         let planned = plan(&sample(query), &with, &[], false).unwrap();
         assert_eq!(planned.used, [1, 2]);
@@ -179,21 +197,39 @@ mod tests {
     }
 
     #[pg_test]
-    fn planning_writes_nothing_and_takes_no_locks_along() {
+    fn planning_writes_nothing() {
         set_up();
-        Spi::run("CREATE TABLE trace (i int);
-                  CREATE FUNCTION writes() RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN INSERT INTO w.trace VALUES (1); RETURN 1; END'").unwrap();
-        let error = plan(&sample("SELECT * FROM orders WHERE customer_id = writes()"), &[], &[], false).unwrap_err();
+        Spi::run(
+            "CREATE TABLE trace (i int);
+             CREATE FUNCTION writes() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO w.trace VALUES (1); RETURN 1; END';
+             CREATE FUNCTION calls() RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN w.writes(); END'",
+        )
+        .unwrap();
+        let error = plan(&sample("SELECT * FROM orders WHERE customer_id = calls()"), &[], &[], false).unwrap_err();
         assert_eq!(error.sqlstate(), "25006", "{error}");
         assert_eq!(Spi::get_one::<i64>("SELECT count(*) FROM trace").unwrap(), Some(0));
         Spi::run("INSERT INTO trace VALUES (1)").unwrap();
     }
 
     #[pg_test]
+    fn planning_keeps_no_lock() {
+        set_up();
+        // Another table than those which the test itself has locked.
+        let held = || {
+            Spi::get_one::<i64>("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'pg_language'::regclass")
+        };
+        plan(&sample("SELECT * FROM pg_language"), &[], &[], false).unwrap();
+        assert_eq!(held().unwrap(), Some(0));
+    }
+
+    #[pg_test]
     fn planning_is_limited_in_time() {
         set_up();
-        Spi::run("SET indexpilot.whatif_timeout = '50ms';
-                  CREATE FUNCTION slow() RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(10); RETURN 1; END'").unwrap();
+        Spi::run(
+            "SET indexpilot.whatif_timeout = '50ms';
+                  CREATE FUNCTION slow() RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(10); RETURN 1; END'",
+        )
+        .unwrap();
         let error = plan(&sample("SELECT * FROM orders WHERE customer_id = slow()"), &[], &[], false).unwrap_err();
         assert_eq!(error.sqlstate(), "57014", "{error}");
         assert!(base("SELECT * FROM orders").cost > 0.0);
@@ -220,11 +256,14 @@ mod tests {
     #[pg_test]
     fn a_query_is_planned_as_its_role_under_row_security() {
         set_up();
-        Spi::run("CREATE ROLE whatif_tenant;
+        Spi::run(
+            "CREATE ROLE whatif_tenant;
                   GRANT USAGE ON SCHEMA w TO whatif_tenant;
                   GRANT SELECT ON orders TO whatif_tenant;
                   ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
-                  CREATE POLICY own ON orders USING (customer_id = 42)").unwrap();
+                  CREATE POLICY own ON orders USING (customer_id = 42)",
+        )
+        .unwrap();
         let role = Spi::get_one::<pg_sys::Oid>("SELECT 'whatif_tenant'::regrole::oid").unwrap().unwrap();
         let tenants = Sample { role, ..sample("SELECT * FROM orders WHERE created > '2024-01-02'") };
         let orders = rel("orders");
@@ -279,20 +318,25 @@ mod tests {
         let (orders, customers) = (rel("orders"), rel("customers"));
         let customer = column(orders, "customer_id");
         // A correlated subquery, a materialised CTE, a self-join, the arms of UNION ALL, min/max.
-        let correlated = shape(&sample("SELECT c.id, (SELECT max(total) FROM orders o WHERE o.customer_id = c.id) FROM customers c")).unwrap();
+        let correlated =
+            shape(&sample("SELECT c.id, (SELECT max(total) FROM orders o WHERE o.customer_id = c.id) FROM customers c")).unwrap();
         assert!(uses(&correlated, orders).iter().any(|r| predicate(r, customer) == [PredicateKind::Equal]), "{correlated:?}");
-        let cte = shape(&sample("WITH x AS MATERIALIZED (SELECT * FROM orders WHERE customer_id = 1) SELECT * FROM x, customers")).unwrap();
+        let cte = shape(&sample("WITH x AS MATERIALIZED (SELECT * FROM orders WHERE customer_id = 1) SELECT * FROM x, customers"))
+            .unwrap();
         assert_eq!(predicate(uses(&cte, orders)[0], customer), [PredicateKind::Equal]);
         assert_eq!(uses(&cte, customers).len(), 1);
         let own = shape(&sample("SELECT a.id FROM orders a JOIN orders b USING (customer_id) WHERE a.status = 'new'")).unwrap();
         assert_eq!(uses(&own, orders).len(), 2);
         assert!(uses(&own, orders).iter().all(|r| predicate(r, customer) == [PredicateKind::Join]));
-        let union = shape(&sample("SELECT id FROM orders WHERE customer_id = 1 UNION ALL SELECT id FROM customers WHERE region = 2")).unwrap();
+        let union =
+            shape(&sample("SELECT id FROM orders WHERE customer_id = 1 UNION ALL SELECT id FROM customers WHERE region = 2"))
+                .unwrap();
         assert_eq!(predicate(uses(&union, orders)[0], customer), [PredicateKind::Equal]);
         assert_eq!(uses(&union, customers)[0].needed, ["id", "region"].map(|c| column(customers, c)));
         let highest = shape(&sample("SELECT max(total) FROM orders")).unwrap();
         assert!(uses(&highest, orders).iter().any(|r| r.limited && r.order[0].column == column(orders, "total")), "{highest:?}");
-        let semi = shape(&sample("SELECT * FROM customers c WHERE EXISTS (SELECT FROM orders o WHERE o.customer_id = c.id)")).unwrap();
+        let semi =
+            shape(&sample("SELECT * FROM customers c WHERE EXISTS (SELECT FROM orders o WHERE o.customer_id = c.id)")).unwrap();
         assert_eq!(predicate(uses(&semi, orders)[0], customer), [PredicateKind::Join]);
         let outer = shape(&sample("SELECT * FROM customers c LEFT JOIN orders o ON o.customer_id = c.id")).unwrap();
         assert_eq!(predicate(uses(&outer, orders)[0], customer), [PredicateKind::Join]);
@@ -365,7 +409,10 @@ mod tests {
         set_up();
         let orders = rel("orders");
         let [customer, created, total] = ["customer_id", "created", "total"].map(|c| column(orders, c));
-        let def = parse_definition("CREATE INDEX CONCURRENTLY ON orders USING btree (customer_id, created DESC NULLS LAST) INCLUDE (total)").unwrap();
+        let def = parse_definition(
+            "CREATE INDEX CONCURRENTLY ON orders USING btree (customer_id, created DESC NULLS LAST) INCLUDE (total)",
+        )
+        .unwrap();
         let key = Key { column: created, descending: true, nulls_first: false };
         assert_eq!(def, IndexDef::new(orders, vec![Key::asc(customer), key], [total]));
         for (text, state) in [
@@ -389,11 +436,14 @@ mod tests {
     #[pg_test]
     fn the_snapshot_describes_tables() {
         set_up();
-        Spi::run("CREATE INDEX plain ON orders (customer_id, created DESC) INCLUDE (total);
+        Spi::run(
+            "CREATE INDEX plain ON orders (customer_id, created DESC) INCLUDE (total);
                   CREATE INDEX part ON orders (id) WHERE total > 5;
                   CREATE TEMPORARY TABLE short (i int); CREATE VIEW v AS SELECT 1;
                   CREATE TABLE kinds (i int, n numeric, j json, b jsonb, t text, a int[], x xid, p point, d date);
-                  CREATE TABLE parent (i int) PARTITION BY LIST (i)").unwrap();
+                  CREATE TABLE parent (i int) PARTITION BY LIST (i)",
+        )
+        .unwrap();
         let named = |name: &str| catalog::relation(None, name).unwrap().unwrap();
         Spi::run("SET search_path = w, pg_temp").unwrap();
         let tables = ["orders", "short", "v", "kinds", "parent", "pg_class"].map(named);
@@ -417,9 +467,19 @@ mod tests {
         for (table, refused) in [(1, true), (2, true), (3, false), (4, true), (5, true)] {
             assert_eq!(found.table(tables[table]).unwrap().refused.is_some(), refused, "{table}");
         }
-        let kinds: Vec<_> = found.table(tables[3]).unwrap().columns.iter().map(|c| (c.name.as_str(), c.sortable, c.dedup)).collect();
-        let expected = [("i", true, true), ("n", true, false), ("j", false, false), ("b", true, false), ("t", true, true),
-            ("a", true, false), ("x", false, false), ("p", false, false), ("d", true, true)];
+        let kinds: Vec<_> =
+            found.table(tables[3]).unwrap().columns.iter().map(|c| (c.name.as_str(), c.sortable, c.dedup)).collect();
+        let expected = [
+            ("i", true, true),
+            ("n", true, false),
+            ("j", false, false),
+            ("b", true, false),
+            ("t", true, true),
+            ("a", true, false),
+            ("x", false, false),
+            ("p", false, false),
+            ("d", true, true),
+        ];
         assert_eq!(kinds, expected);
     }
 

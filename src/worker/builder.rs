@@ -23,6 +23,8 @@ pub const MAX_ATTEMPTS: u32 = 2;
 const WAIT_S: f64 = 15.0;
 /// Seconds until a blocked action is looked at again: a person has to do something first.
 const BLOCKED_S: f64 = 600.0;
+/// Seconds until an action that could not even be looked at is tried again.
+const AGAIN_S: f64 = 60.0;
 /// Actions of one process: a fresh one takes over then, with fresh memory.
 const ACTIONS_PER_PROCESS: usize = 1000;
 
@@ -62,7 +64,14 @@ fn work() -> Result<()> {
             break;
         }
         let Some(action) = transaction("indexpilot: looking for due actions", action::next_due)? else { break };
-        carry_out(&action)?;
+        if let Err(e) = carry_out(&action) {
+            // Whatever is wrong with this one must not keep the others from their turn.
+            pgrx::warning!("indexpilot: apply: action {} could not be looked at: {e}", action.id);
+            transaction("indexpilot: postponing an action", || {
+                action::set_error(action.id, &e.sqlstate(), &e.message)?;
+                action::postpone(action.id, AGAIN_S, Some(&e.to_string()), None)
+            })?;
+        }
     }
     Ok(())
 }
@@ -122,7 +131,11 @@ fn carry_out(action: &Action) -> Result<()> {
             action::postpone(action.id, WAIT_S, Some("another session holds IndexPilot's lock on the table"), Some(&findings))?;
             return Ok(false);
         }
-        action::start(action.id, bgworker::pid(), index.as_ref().map(|i| i.oid), &statement, &findings)
+        let started = action::start(action.id, bgworker::pid(), index.as_ref().map(|i| i.oid), &statement, &findings)?;
+        if !started {
+            action::postpone(action.id, WAIT_S, Some("another action on the table is not finished"), Some(&findings))?;
+        }
+        Ok(started)
     })?;
     if started {
         let attempt = action.attempts + 1;

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 /// Processes of one role at the same time, over all databases: the server's slots (max_worker_processes, 8 by default) are shared
 /// with parallel queries and replication.
 const AT_ONCE: usize = 2;
+/// Unknown databases that take a slot of ours at the same time, to be looked at once.
+const PROBES_AT_ONCE: usize = 64;
 /// First wait after the server had no slot; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
@@ -68,6 +70,8 @@ struct Launcher {
     started: Vec<Started>,
     /// Looked at since this launcher began.
     probed: HashSet<u32>,
+    /// More databases are to be looked at than at once.
+    more: bool,
     /// When the last visit was asked for.
     visited: HashMap<u32, Instant>,
     /// No process is asked for before this time, because the server had no slot.
@@ -86,7 +90,7 @@ impl Launcher {
         }
         let interval = guc::worker_interval();
         let mut known = state::sweep();
-        let probing = state::take_probe();
+        let probing = state::take_probe() || self.more;
         let due = |k: &Known, me: &Self| k.build || k.visit || (k.registered && me.rest(k.database, interval).is_zero());
         if probing || known.iter().any(|k| due(k, self)) {
             let connectable: HashSet<u32> = self.databases()?;
@@ -98,7 +102,8 @@ impl Launcher {
             known.retain(|k| connectable.contains(&k.database.to_u32()));
             let mut unknown: Vec<u32> = connectable.into_iter().filter(|db| !self.probed.contains(db)).collect();
             unknown.sort_unstable();
-            for database in unknown {
+            self.more = unknown.len() > PROBES_AT_ONCE;
+            for database in unknown.into_iter().take(PROBES_AT_ONCE) {
                 self.probed.insert(database);
                 if !known.iter().any(|k| k.registered && k.database.to_u32() == database) {
                     state::want(Oid::from(database), Role::Worker);
@@ -119,7 +124,7 @@ impl Launcher {
         }
         // What could not start because too many run already, or because one still runs there, is looked at when one ends.
         let next = known.iter().filter(|k| k.registered).map(|k| self.rest(k.database, interval)).filter(|d| !d.is_zero()).min();
-        Ok(next.unwrap_or(interval).max(Duration::from_millis(20)))
+        Ok(next.unwrap_or(if known.is_empty() { LONG } else { interval }).max(Duration::from_millis(20)))
     }
 
     fn databases(&self) -> Result<HashSet<u32>> {

@@ -103,10 +103,11 @@ fn look(action: &Action) -> Result<Look> {
     match action.kind {
         Kind::Create => {
             let mut found = reconcile::tagged(&action.tag)?;
-            // A copied comment must not make us take somebody's index for ours.
-            found.retain(|i| !i.valid || i.table_id != action.table_id || i.name == action.index_name);
-            let (good, bad): (Vec<Index>, Vec<Index>) = found.into_iter().partition(|i| i.valid && i.table_id == action.table_id);
-            let ours = bad.into_iter().filter(|i| i.name == action.index_name).collect::<Vec<_>>();
+            if found.len() > 1 {
+                // Somebody copied the comment, which must not make us take another index for ours.
+                found.retain(|i| i.name == action.index_name);
+            }
+            let (good, ours): (Vec<Index>, Vec<Index>) = found.into_iter().partition(|i| i.valid && i.table_id == action.table_id);
             let on_disk = match (good.is_empty(), ours.is_empty()) {
                 (false, _) => OnDisk::Valid,
                 (true, false) => OnDisk::Invalid,
