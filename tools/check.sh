@@ -52,6 +52,8 @@ core_tests() {
 pg_tests() {
   local data
   data=$(reachable pgtest)/data
+  rm -rf "$data" && mkdir "$data"
+  if is_root; then chown postgres "$data"; fi # for the socket
   CARGO_PGRX_TEST_PGDATA=$data cargo pgrx test "pg$pg_major"
 }
 
