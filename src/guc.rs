@@ -11,12 +11,16 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, PostgresGucEnum)]
 pub enum Mode {
     /// Hooks pass everything through; no worker does anything.
+    #[name = c"off"]
     Off,
     /// Capture only.
+    #[name = c"observe"]
     Observe,
     /// Capture, and analyse from time to time: recommendations, no changes.
+    #[name = c"advise"]
     Advise,
     /// The whole loop, without being asked.
+    #[name = c"apply"]
     Apply,
 }
 
@@ -87,8 +91,7 @@ static WORKER_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 pub fn init() {
     use GucContext::{Postmaster, Sighup, Suset, Userset};
     let none = GucFlags::default();
-    let (kb, mb, ms, s, min) =
-        (GucFlags::UNIT_KB, GucFlags::UNIT_MB, GucFlags::UNIT_MS, GucFlags::UNIT_S, GucFlags::UNIT_MIN);
+    let (kb, mb, ms, s, min) = (GucFlags::UNIT_KB, GucFlags::UNIT_MB, GucFlags::UNIT_MS, GucFlags::UNIT_S, GucFlags::UNIT_MIN);
 
     GucRegistry::define_enum_guc(c"indexpilot.mode", c"What IndexPilot may do by itself.",
         c"off: nothing. observe: capture the workload. advise: analyse it too, and recommend. apply: build, verify and revert too. An explicit function call acts in every mode but off.",
@@ -97,88 +100,356 @@ pub fn init() {
     // The server accepts settings of this kind from a preloaded library only; another load would end the session. They keep their
     // defaults then, and mean nothing.
     if crate::pg::startup::preloading() {
-        GucRegistry::define_bool_guc(c"indexpilot.startup_bypass", c"Starts the server without IndexPilot.",
-            c"When on, the preloaded library takes no shared memory, installs no hook and starts no worker.", &STARTUP_BYPASS, Postmaster, none);
-        GucRegistry::define_int_guc(c"indexpilot.capture_max_queries", c"Query templates that shared memory has room for.",
-            c"Each takes about 1 kB. When it is full, further templates are not counted until the worker has made room.", &CAPTURE_MAX_QUERIES, 100, 1_000_000, Postmaster, none);
-        GucRegistry::define_int_guc(c"indexpilot.capture_max_samples", c"Sampled statements that wait for the worker in shared memory.",
-            c"Each takes 16 kB. When all are taken, further samples are dropped and counted.", &CAPTURE_MAX_SAMPLES, 8, 65_536, Postmaster, none);
+        GucRegistry::define_bool_guc(
+            c"indexpilot.startup_bypass",
+            c"Starts the server without IndexPilot.",
+            c"When on, the preloaded library takes no shared memory, installs no hook and starts no worker.",
+            &STARTUP_BYPASS,
+            Postmaster,
+            none,
+        );
+        GucRegistry::define_int_guc(
+            c"indexpilot.capture_max_queries",
+            c"Query templates that shared memory has room for.",
+            c"Each takes about 1 kB. When it is full, further templates are not counted until the worker has made room.",
+            &CAPTURE_MAX_QUERIES,
+            100,
+            1_000_000,
+            Postmaster,
+            none,
+        );
+        GucRegistry::define_int_guc(
+            c"indexpilot.capture_max_samples",
+            c"Sampled statements that wait for the worker in shared memory.",
+            c"Each takes 16 kB. When all are taken, further samples are dropped and counted.",
+            &CAPTURE_MAX_SAMPLES,
+            8,
+            65_536,
+            Postmaster,
+            none,
+        );
     }
 
-    GucRegistry::define_bool_guc(c"indexpilot.capture", c"Captures the statements of this session.",
-        c"When off, executions are neither counted nor sampled.", &CAPTURE, Suset, none);
+    GucRegistry::define_bool_guc(
+        c"indexpilot.capture",
+        c"Captures the statements of this session.",
+        c"When off, executions are neither counted nor sampled.",
+        &CAPTURE,
+        Suset,
+        none,
+    );
     GucRegistry::define_bool_guc(c"indexpilot.capture_literals", c"Keeps parameter values and constants of sampled statements.",
         c"They make what-if plans true for skewed data. When off, prepared statements are kept without their parameter values, and other statements with their constants replaced.",
         &CAPTURE_LITERALS, Suset, none);
-    GucRegistry::define_int_guc(c"indexpilot.capture_bucket", c"Time that one row of query_stats spans.",
-        c"A new span also begins whenever an index appears or goes.", &CAPTURE_BUCKET, 1, 86_400, Sighup, s);
-    GucRegistry::define_int_guc(c"indexpilot.capture_retention", c"Time after which rows of query_stats are deleted.",
-        c"Templates that were not seen for that long are deleted too.", &CAPTURE_RETENTION, 1, 525_600, Sighup, min);
-    GucRegistry::define_string_guc(c"indexpilot.tenant_id", c"Tenant that the session works for.",
-        c"Statements are counted for this tenant. Only superusers may set it, and roles that were granted SET on it.", &TENANT_ID, Suset, none);
+    GucRegistry::define_int_guc(
+        c"indexpilot.capture_bucket",
+        c"Time that one row of query_stats spans.",
+        c"A new span also begins whenever an index appears or goes.",
+        &CAPTURE_BUCKET,
+        1,
+        86_400,
+        Sighup,
+        s,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.capture_retention",
+        c"Time after which rows of query_stats are deleted.",
+        c"Templates that were not seen for that long are deleted too.",
+        &CAPTURE_RETENTION,
+        1,
+        525_600,
+        Sighup,
+        min,
+    );
+    GucRegistry::define_string_guc(
+        c"indexpilot.tenant_id",
+        c"Tenant that the session works for.",
+        c"Statements are counted for this tenant. Only superusers may set it, and roles that were granted SET on it.",
+        &TENANT_ID,
+        Suset,
+        none,
+    );
 
-    GucRegistry::define_int_guc(c"indexpilot.candidate_max_columns", c"Key columns that a candidate index may have.",
-        c"INCLUDE columns do not count.", &CANDIDATE_MAX_COLUMNS, 1, 8, Userset, none);
-    GucRegistry::define_int_guc(c"indexpilot.candidate_min_table_size", c"Tables smaller than this get no index.",
-        c"0 considers tables of every size.", &CANDIDATE_MIN_TABLE_SIZE, 0, i32::MAX, Userset, kb);
-    GucRegistry::define_float_guc(c"indexpilot.candidate_min_usage", c"Share of a table's calls or time that must use a field before it is indexed.",
-        c"A field is rarely used when both its share of the calls and its share of the execution time lie below this.", &CANDIDATE_MIN_USAGE, 0.0, 1.0, Userset, none);
-    GucRegistry::define_float_guc(c"indexpilot.candidate_min_expression", c"Share of the tenants that must express a field before it is indexed.",
-        c"Taken from the genome (expression_profile); a field that it says nothing of counts as expressed.", &CANDIDATE_MIN_EXPRESSION, 0.0, 1.0, Userset, none);
+    GucRegistry::define_int_guc(
+        c"indexpilot.candidate_max_columns",
+        c"Key columns that a candidate index may have.",
+        c"INCLUDE columns do not count.",
+        &CANDIDATE_MAX_COLUMNS,
+        1,
+        8,
+        Userset,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.candidate_min_table_size",
+        c"Tables smaller than this get no index.",
+        c"0 considers tables of every size.",
+        &CANDIDATE_MIN_TABLE_SIZE,
+        0,
+        i32::MAX,
+        Userset,
+        kb,
+    );
+    GucRegistry::define_float_guc(
+        c"indexpilot.candidate_min_usage",
+        c"Share of a table's calls or time that must use a field before it is indexed.",
+        c"A field is rarely used when both its share of the calls and its share of the execution time lie below this.",
+        &CANDIDATE_MIN_USAGE,
+        0.0,
+        1.0,
+        Userset,
+        none,
+    );
+    GucRegistry::define_float_guc(
+        c"indexpilot.candidate_min_expression",
+        c"Share of the tenants that must express a field before it is indexed.",
+        c"Taken from the genome (expression_profile); a field that it says nothing of counts as expressed.",
+        &CANDIDATE_MIN_EXPRESSION,
+        0.0,
+        1.0,
+        Userset,
+        none,
+    );
 
-    GucRegistry::define_int_guc(c"indexpilot.whatif_timeout", c"Longest time for planning one stored query.",
-        c"A query that takes longer to plan is left out of the analysis and shown as unplannable.", &WHATIF_TIMEOUT, 10, 600_000, Userset, ms);
+    GucRegistry::define_int_guc(
+        c"indexpilot.whatif_timeout",
+        c"Longest time for planning one stored query.",
+        c"A query that takes longer to plan is left out of the analysis and shown as unplannable.",
+        &WHATIF_TIMEOUT,
+        10,
+        600_000,
+        Userset,
+        ms,
+    );
 
-    GucRegistry::define_bool_guc(c"indexpilot.select", c"Lets the worker analyse the workload.",
-        c"Explicit calls analyse even when this is off.", &SELECT, Sighup, none);
-    GucRegistry::define_int_guc(c"indexpilot.select_interval", c"Time between two analyses by the worker.",
-        c"Used in modes advise and apply.", &SELECT_INTERVAL, 1, 525_600, Sighup, min);
-    GucRegistry::define_int_guc(c"indexpilot.select_storage_budget", c"Storage that all chosen indexes together may take.",
-        c"-1 stands for half the size of the tables under analysis.", &SELECT_STORAGE_BUDGET, -1, i32::MAX, Userset, mb);
-    GucRegistry::define_int_guc(c"indexpilot.select_time_limit", c"Longest time for choosing indexes.",
-        c"When it is over, the best choice found so far is returned with its proven gap.", &SELECT_TIME_LIMIT, 100, 3_600_000, Userset, ms);
-    GucRegistry::define_float_guc(c"indexpilot.select_min_gain", c"Share of a query's cost that an index must save before it is chosen for it.",
-        c"Smaller gains drown in the planner's own error.", &SELECT_MIN_GAIN, 0.0, 1.0, Userset, none);
-    GucRegistry::define_float_guc(c"indexpilot.select_max_regression", c"Share by which the chosen set may raise the cost of any one query.",
-        c"A set that would raise it further is not returned.", &SELECT_MAX_REGRESSION, 0.0, 10.0, Userset, none);
+    GucRegistry::define_bool_guc(
+        c"indexpilot.select",
+        c"Lets the worker analyse the workload.",
+        c"Explicit calls analyse even when this is off.",
+        &SELECT,
+        Sighup,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.select_interval",
+        c"Time between two analyses by the worker.",
+        c"Used in modes advise and apply.",
+        &SELECT_INTERVAL,
+        1,
+        525_600,
+        Sighup,
+        min,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.select_storage_budget",
+        c"Storage that all chosen indexes together may take.",
+        c"-1 stands for half the size of the tables under analysis.",
+        &SELECT_STORAGE_BUDGET,
+        -1,
+        i32::MAX,
+        Userset,
+        mb,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.select_time_limit",
+        c"Longest time for choosing indexes.",
+        c"When it is over, the best choice found so far is returned with its proven gap.",
+        &SELECT_TIME_LIMIT,
+        100,
+        3_600_000,
+        Userset,
+        ms,
+    );
+    GucRegistry::define_float_guc(
+        c"indexpilot.select_min_gain",
+        c"Share of a query's cost that an index must save before it is chosen for it.",
+        c"Smaller gains drown in the planner's own error.",
+        &SELECT_MIN_GAIN,
+        0.0,
+        1.0,
+        Userset,
+        none,
+    );
+    GucRegistry::define_float_guc(
+        c"indexpilot.select_max_regression",
+        c"Share by which the chosen set may raise the cost of any one query.",
+        c"A set that would raise it further is not returned.",
+        &SELECT_MAX_REGRESSION,
+        0.0,
+        10.0,
+        Userset,
+        none,
+    );
 
-    GucRegistry::define_int_guc(c"indexpilot.guard_max_indexes_per_table", c"Indexes that a table may have in all.",
-        c"Counts every index of the table, not only those that IndexPilot made.", &GUARD_MAX_INDEXES_PER_TABLE, 0, 1000, Sighup, none);
-    GucRegistry::define_int_guc(c"indexpilot.guard_max_actions_per_hour", c"Actions that may be started per hour in a database.",
-        c"Further actions wait.", &GUARD_MAX_ACTIONS_PER_HOUR, 0, 100_000, Sighup, none);
-    GucRegistry::define_int_guc(c"indexpilot.guard_max_transaction_age", c"Age of an open transaction that holds back an action.",
-        c"A concurrent build waits for every older snapshot of the database, so it is not started beside a transaction this old.", &GUARD_MAX_TRANSACTION_AGE, 1, 86_400, Sighup, s);
-    GucRegistry::define_int_guc(c"indexpilot.guard_cooldown", c"Time for which an index that was taken back is not built again.",
-        c"Counts from the revert or the rollback.", &GUARD_COOLDOWN, 0, 525_600, Sighup, min);
-    GucRegistry::define_float_guc(c"indexpilot.guard_free_disk_factor", c"Free disk space that a build needs, as a multiple of the index's estimated size.",
-        c"The tablespace must have this much room, because sort runs and the index exist side by side.", &GUARD_FREE_DISK_FACTOR, 1.0, 100.0, Sighup, none);
+    GucRegistry::define_int_guc(
+        c"indexpilot.guard_max_indexes_per_table",
+        c"Indexes that a table may have in all.",
+        c"Counts every index of the table, not only those that IndexPilot made.",
+        &GUARD_MAX_INDEXES_PER_TABLE,
+        0,
+        1000,
+        Sighup,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.guard_max_actions_per_hour",
+        c"Actions that may be started per hour in a database.",
+        c"Further actions wait.",
+        &GUARD_MAX_ACTIONS_PER_HOUR,
+        0,
+        100_000,
+        Sighup,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.guard_max_transaction_age",
+        c"Age of an open transaction that holds back an action.",
+        c"A concurrent build waits for every older snapshot of the database, so it is not started beside a transaction this old.",
+        &GUARD_MAX_TRANSACTION_AGE,
+        1,
+        86_400,
+        Sighup,
+        s,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.guard_cooldown",
+        c"Time for which an index that was taken back is not built again.",
+        c"Counts from the revert or the rollback.",
+        &GUARD_COOLDOWN,
+        0,
+        525_600,
+        Sighup,
+        min,
+    );
+    GucRegistry::define_float_guc(
+        c"indexpilot.guard_free_disk_factor",
+        c"Free disk space that a build needs, as a multiple of the index's estimated size.",
+        c"The tablespace must have this much room, because sort runs and the index exist side by side.",
+        &GUARD_FREE_DISK_FACTOR,
+        1.0,
+        100.0,
+        Sighup,
+        none,
+    );
 
-    GucRegistry::define_bool_guc(c"indexpilot.apply", c"Lets the worker start actions.",
-        c"When off, queued actions wait.", &APPLY, Sighup, none);
-    GucRegistry::define_int_guc(c"indexpilot.apply_lock_timeout", c"Longest wait of an action for any one lock.",
-        c"Then the action is given up, what it left is removed, and it is retried once.", &APPLY_LOCK_TIMEOUT, 100, i32::MAX, Sighup, ms);
-    GucRegistry::define_int_guc(c"indexpilot.apply_build_timeout", c"Longest time for one action.",
-        c"Then the action is given up and what it left is removed.", &APPLY_BUILD_TIMEOUT, 1000, i32::MAX, Sighup, ms);
-    GucRegistry::define_int_guc(c"indexpilot.apply_maintenance_work_mem", c"Memory for the sort of one build.",
-        c"Takes the place of maintenance_work_mem in IndexPilot's own builds.", &APPLY_MAINTENANCE_WORK_MEM, 1024, i32::MAX, Sighup, kb);
-    GucRegistry::define_int_guc(c"indexpilot.apply_parallel_workers", c"Parallel workers of one build.",
-        c"Takes the place of max_parallel_maintenance_workers in IndexPilot's own builds.", &APPLY_PARALLEL_WORKERS, 0, 1024, Sighup, none);
+    GucRegistry::define_bool_guc(
+        c"indexpilot.apply",
+        c"Lets the worker start actions.",
+        c"When off, queued actions wait.",
+        &APPLY,
+        Sighup,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.apply_lock_timeout",
+        c"Longest wait of an action for any one lock.",
+        c"Then the action is given up, what it left is removed, and it is retried once.",
+        &APPLY_LOCK_TIMEOUT,
+        100,
+        i32::MAX,
+        Sighup,
+        ms,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.apply_build_timeout",
+        c"Longest time for one action.",
+        c"Then the action is given up and what it left is removed.",
+        &APPLY_BUILD_TIMEOUT,
+        1000,
+        i32::MAX,
+        Sighup,
+        ms,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.apply_maintenance_work_mem",
+        c"Memory for the sort of one build.",
+        c"Takes the place of maintenance_work_mem in IndexPilot's own builds.",
+        &APPLY_MAINTENANCE_WORK_MEM,
+        1024,
+        i32::MAX,
+        Sighup,
+        kb,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.apply_parallel_workers",
+        c"Parallel workers of one build.",
+        c"Takes the place of max_parallel_maintenance_workers in IndexPilot's own builds.",
+        &APPLY_PARALLEL_WORKERS,
+        0,
+        1024,
+        Sighup,
+        none,
+    );
 
-    GucRegistry::define_bool_guc(c"indexpilot.verify", c"Lets the worker judge built indexes and take back those that do harm.",
-        c"When off, built indexes are kept without a verdict.", &VERIFY, Sighup, none);
-    GucRegistry::define_int_guc(c"indexpilot.verify_delay", c"Time for which a new index is watched before it is judged.",
-        c"Long enough to see a usual span of the workload.", &VERIFY_DELAY, 0, 604_800, Sighup, s);
-    GucRegistry::define_int_guc(c"indexpilot.verify_timeout", c"Time after which an index is judged even when its queries were rarely called.",
-        c"Then the verdict is neutral, and the index stays.", &VERIFY_TIMEOUT, 1, 525_600, Sighup, min);
-    GucRegistry::define_int_guc(c"indexpilot.verify_min_calls", c"Executions of a query, before and after, that a verdict needs.",
-        c"Queries with fewer executions do not count.", &VERIFY_MIN_CALLS, 2, 1_000_000, Sighup, none);
-    GucRegistry::define_float_guc(c"indexpilot.verify_max_regression", c"Share by which a query may get slower before the index is taken back.",
-        c"Only when the difference is also statistically significant.", &VERIFY_MAX_REGRESSION, 0.0, 100.0, Sighup, none);
-    GucRegistry::define_float_guc(c"indexpilot.verify_confidence", c"Confidence that a measured difference must reach.",
-        c"0.99 means that chance alone would show such a difference once in a hundred times.", &VERIFY_CONFIDENCE, 0.5, 0.999999, Sighup, none);
+    GucRegistry::define_bool_guc(
+        c"indexpilot.verify",
+        c"Lets the worker judge built indexes and take back those that do harm.",
+        c"When off, built indexes are kept without a verdict.",
+        &VERIFY,
+        Sighup,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.verify_delay",
+        c"Time for which a new index is watched before it is judged.",
+        c"Long enough to see a usual span of the workload.",
+        &VERIFY_DELAY,
+        0,
+        604_800,
+        Sighup,
+        s,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.verify_timeout",
+        c"Time after which an index is judged even when its queries were rarely called.",
+        c"Then the verdict is neutral, and the index stays.",
+        &VERIFY_TIMEOUT,
+        1,
+        525_600,
+        Sighup,
+        min,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.verify_min_calls",
+        c"Executions of a query, before and after, that a verdict needs.",
+        c"Queries with fewer executions do not count.",
+        &VERIFY_MIN_CALLS,
+        2,
+        1_000_000,
+        Sighup,
+        none,
+    );
+    GucRegistry::define_float_guc(
+        c"indexpilot.verify_max_regression",
+        c"Share by which a query may get slower before the index is taken back.",
+        c"Only when the difference is also statistically significant.",
+        &VERIFY_MAX_REGRESSION,
+        0.0,
+        100.0,
+        Sighup,
+        none,
+    );
+    GucRegistry::define_float_guc(
+        c"indexpilot.verify_confidence",
+        c"Confidence that a measured difference must reach.",
+        c"0.99 means that chance alone would show such a difference once in a hundred times.",
+        &VERIFY_CONFIDENCE,
+        0.5,
+        0.999999,
+        Sighup,
+        none,
+    );
 
-    GucRegistry::define_int_guc(c"indexpilot.worker_interval", c"Time between two visits of the worker to a database.",
-        c"Each visit flushes what was captured, looks at queued actions and judges built indexes.", &WORKER_INTERVAL, 100, 3_600_000, Sighup, ms);
+    GucRegistry::define_int_guc(
+        c"indexpilot.worker_interval",
+        c"Time between two visits of the worker to a database.",
+        c"Each visit flushes what was captured, looks at queued actions and judges built indexes.",
+        &WORKER_INTERVAL,
+        100,
+        3_600_000,
+        Sighup,
+        ms,
+    );
     // Otherwise those three, set in postgresql.conf, would be taken for misspelt.
     if crate::pg::startup::preloading() {
         crate::pg::compat::reserve_guc_prefix(c"indexpilot");
@@ -189,47 +460,119 @@ fn ms(v: &GucSetting<i32>) -> Duration {
     Duration::from_millis(v.get().max(0) as u64)
 }
 
-pub fn mode() -> Mode { MODE.get() }
-pub fn startup_bypass() -> bool { STARTUP_BYPASS.get() }
+pub fn mode() -> Mode {
+    MODE.get()
+}
+pub fn startup_bypass() -> bool {
+    STARTUP_BYPASS.get()
+}
 /// Whether this session's executions are captured.
-pub fn capture() -> bool { CAPTURE.get() && MODE.get() != Mode::Off }
-pub fn capture_literals() -> bool { CAPTURE_LITERALS.get() }
-pub fn capture_max_queries() -> usize { CAPTURE_MAX_QUERIES.get() as usize }
-pub fn capture_max_samples() -> usize { CAPTURE_MAX_SAMPLES.get() as usize }
-pub fn capture_bucket() -> Duration { Duration::from_secs(CAPTURE_BUCKET.get() as u64) }
-pub fn capture_retention() -> Duration { Duration::from_secs(60 * CAPTURE_RETENTION.get() as u64) }
-/// The session's tenant, if it has one.
-pub fn tenant_id() -> Option<CString> { TENANT_ID.get().filter(|t| !t.is_empty()) }
+pub fn capture() -> bool {
+    CAPTURE.get() && MODE.get() != Mode::Off
+}
+pub fn capture_literals() -> bool {
+    CAPTURE_LITERALS.get()
+}
+pub fn capture_max_queries() -> usize {
+    CAPTURE_MAX_QUERIES.get() as usize
+}
+pub fn capture_max_samples() -> usize {
+    CAPTURE_MAX_SAMPLES.get() as usize
+}
+pub fn capture_bucket() -> Duration {
+    Duration::from_secs(CAPTURE_BUCKET.get() as u64)
+}
+pub fn capture_retention() -> Duration {
+    Duration::from_secs(60 * CAPTURE_RETENTION.get() as u64)
+}
 /// Copies the session's tenant into `buffer`, cut to its length, and returns how many bytes it has (0: none). Allocates nothing.
-pub fn tenant_bytes(buffer: &mut [u8]) -> usize { crate::pg::setting::copy_string(&TENANT_ID, buffer) }
-pub fn candidate_max_columns() -> usize { CANDIDATE_MAX_COLUMNS.get() as usize }
+pub fn tenant_bytes(buffer: &mut [u8]) -> usize {
+    crate::pg::setting::copy_string(&TENANT_ID, buffer)
+}
+pub fn candidate_max_columns() -> usize {
+    CANDIDATE_MAX_COLUMNS.get() as usize
+}
 /// In bytes.
-pub fn candidate_min_table_size() -> u64 { 1024 * CANDIDATE_MIN_TABLE_SIZE.get() as u64 }
-pub fn candidate_min_usage() -> f64 { CANDIDATE_MIN_USAGE.get() }
-pub fn candidate_min_expression() -> f64 { CANDIDATE_MIN_EXPRESSION.get() }
-pub fn whatif_timeout() -> Duration { ms(&WHATIF_TIMEOUT) }
-pub fn select() -> bool { SELECT.get() }
-pub fn select_interval() -> Duration { Duration::from_secs(60 * SELECT_INTERVAL.get() as u64) }
+pub fn candidate_min_table_size() -> u64 {
+    1024 * CANDIDATE_MIN_TABLE_SIZE.get() as u64
+}
+pub fn candidate_min_usage() -> f64 {
+    CANDIDATE_MIN_USAGE.get()
+}
+pub fn candidate_min_expression() -> f64 {
+    CANDIDATE_MIN_EXPRESSION.get()
+}
+pub fn whatif_timeout() -> Duration {
+    ms(&WHATIF_TIMEOUT)
+}
+pub fn select() -> bool {
+    SELECT.get()
+}
+pub fn select_interval() -> Duration {
+    Duration::from_secs(60 * SELECT_INTERVAL.get() as u64)
+}
 /// In bytes; `None` stands for half the size of the tables under analysis.
-pub fn select_storage_budget() -> Option<u64> { u64::try_from(SELECT_STORAGE_BUDGET.get()).ok().map(|mb| mb * 1024 * 1024) }
-pub fn select_time_limit() -> Duration { ms(&SELECT_TIME_LIMIT) }
-pub fn select_min_gain() -> f64 { SELECT_MIN_GAIN.get() }
-pub fn select_max_regression() -> f64 { SELECT_MAX_REGRESSION.get() }
-pub fn guard_max_indexes_per_table() -> usize { GUARD_MAX_INDEXES_PER_TABLE.get() as usize }
-pub fn guard_max_actions_per_hour() -> usize { GUARD_MAX_ACTIONS_PER_HOUR.get() as usize }
-pub fn guard_max_transaction_age() -> Duration { Duration::from_secs(GUARD_MAX_TRANSACTION_AGE.get() as u64) }
-pub fn guard_cooldown() -> Duration { Duration::from_secs(60 * GUARD_COOLDOWN.get() as u64) }
-pub fn guard_free_disk_factor() -> f64 { GUARD_FREE_DISK_FACTOR.get() }
-pub fn apply() -> bool { APPLY.get() }
-pub fn apply_lock_timeout() -> Duration { ms(&APPLY_LOCK_TIMEOUT) }
-pub fn apply_build_timeout() -> Duration { ms(&APPLY_BUILD_TIMEOUT) }
+pub fn select_storage_budget() -> Option<u64> {
+    u64::try_from(SELECT_STORAGE_BUDGET.get()).ok().map(|mb| mb * 1024 * 1024)
+}
+pub fn select_time_limit() -> Duration {
+    ms(&SELECT_TIME_LIMIT)
+}
+pub fn select_min_gain() -> f64 {
+    SELECT_MIN_GAIN.get()
+}
+pub fn select_max_regression() -> f64 {
+    SELECT_MAX_REGRESSION.get()
+}
+pub fn guard_max_indexes_per_table() -> usize {
+    GUARD_MAX_INDEXES_PER_TABLE.get() as usize
+}
+pub fn guard_max_actions_per_hour() -> usize {
+    GUARD_MAX_ACTIONS_PER_HOUR.get() as usize
+}
+pub fn guard_max_transaction_age() -> Duration {
+    Duration::from_secs(GUARD_MAX_TRANSACTION_AGE.get() as u64)
+}
+pub fn guard_cooldown() -> Duration {
+    Duration::from_secs(60 * GUARD_COOLDOWN.get() as u64)
+}
+pub fn guard_free_disk_factor() -> f64 {
+    GUARD_FREE_DISK_FACTOR.get()
+}
+pub fn apply() -> bool {
+    APPLY.get()
+}
+pub fn apply_lock_timeout() -> Duration {
+    ms(&APPLY_LOCK_TIMEOUT)
+}
+pub fn apply_build_timeout() -> Duration {
+    ms(&APPLY_BUILD_TIMEOUT)
+}
 /// In kilobytes, as `maintenance_work_mem` wants it.
-pub fn apply_maintenance_work_mem() -> i32 { APPLY_MAINTENANCE_WORK_MEM.get() }
-pub fn apply_parallel_workers() -> i32 { APPLY_PARALLEL_WORKERS.get() }
-pub fn verify() -> bool { VERIFY.get() }
-pub fn verify_delay() -> Duration { Duration::from_secs(VERIFY_DELAY.get() as u64) }
-pub fn verify_timeout() -> Duration { Duration::from_secs(60 * VERIFY_TIMEOUT.get() as u64) }
-pub fn verify_min_calls() -> u64 { VERIFY_MIN_CALLS.get() as u64 }
-pub fn verify_max_regression() -> f64 { VERIFY_MAX_REGRESSION.get() }
-pub fn verify_confidence() -> f64 { VERIFY_CONFIDENCE.get() }
-pub fn worker_interval() -> Duration { ms(&WORKER_INTERVAL) }
+pub fn apply_maintenance_work_mem() -> i32 {
+    APPLY_MAINTENANCE_WORK_MEM.get()
+}
+pub fn apply_parallel_workers() -> i32 {
+    APPLY_PARALLEL_WORKERS.get()
+}
+pub fn verify() -> bool {
+    VERIFY.get()
+}
+pub fn verify_delay() -> Duration {
+    Duration::from_secs(VERIFY_DELAY.get() as u64)
+}
+pub fn verify_timeout() -> Duration {
+    Duration::from_secs(60 * VERIFY_TIMEOUT.get() as u64)
+}
+pub fn verify_min_calls() -> u64 {
+    VERIFY_MIN_CALLS.get() as u64
+}
+pub fn verify_max_regression() -> f64 {
+    VERIFY_MAX_REGRESSION.get()
+}
+pub fn verify_confidence() -> f64 {
+    VERIFY_CONFIDENCE.get()
+}
+pub fn worker_interval() -> Duration {
+    ms(&WORKER_INTERVAL)
+}

@@ -18,6 +18,7 @@ has_libclang || missing+=(libclang-dev)
 command -v clang >/dev/null || missing+=(clang)
 command -v cmake >/dev/null || missing+=(cmake)
 command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null && command -v nm >/dev/null || missing+=(build-essential)
+command -v ccache >/dev/null || missing+=(ccache)
 command -v pkg-config >/dev/null || missing+=(pkg-config)
 command -v curl >/dev/null || [ -f /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 

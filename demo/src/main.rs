@@ -85,6 +85,7 @@ fn demo(options: &Options) -> Result<bool> {
     let queries = analytic::queries(options.queries.as_deref())?;
     heading("Server and data");
     let server = Server::start(options)?;
+    println!("  to look at it meanwhile: {}", server.place);
     let stage = Stage { options, server: &server, crm: Crm::new(size, options.seed), families: families::families(), queries };
     load_data(&stage)?;
     let mut client = server.config.connect(NoTls)?;
@@ -92,7 +93,7 @@ fn demo(options: &Options) -> Result<bool> {
     if options.by_hand.is_none() {
         heading("Genome");
         let version = pilot::create_extension(&mut client)?;
-        let (fields, withdrawn, keep) = pilot::prepare_genome(&mut client)?;
+        let pilot::Genome { fields, withdrawn, keep } = pilot::prepare_genome(&mut client)?;
         println!(
             "  indexpilot {version}: {fields} fields; interactions.custom_channel_detail withdrawn from {withdrawn} tenants, {keep} keep it"
         );
@@ -229,8 +230,8 @@ fn take_back(server: &Server, client: &mut Client, decisions: &[pilot::Decision]
         }
         let Some(mutation) = pilot::undoable(client, index)? else { continue };
         heading(&format!("Taking back {index} (mutation {mutation})"));
-        for line in pilot::rollback_preview(client, mutation)? {
-            println!("  preview: {line}");
+        for (statement, effect) in pilot::rollback_preview(client, mutation)? {
+            println!("  preview: {statement}\n           {effect}");
         }
         pilot::rollback(client, mutation)?;
         let bar = Bar::spinner("CALL wait_for_actions()");

@@ -17,7 +17,7 @@ indexpilot-demo: two workloads on a throw-away PostgreSQL, before and after Inde
   --scale F           DEMO_SCALE           0.2      scale of the TPC-H data
   --seconds N         DEMO_SECONDS         25       length of each run of the CRM's load
   --connections N     DEMO_CONNECTIONS     4        connections of the CRM's load
-  --rounds N          DEMO_ROUNDS          2        how often each analytic query runs, before and after
+  --rounds N          DEMO_ROUNDS          6        how often each analytic query runs, before and after
   --timeout N         DEMO_TIMEOUT         10       seconds after which an analytic query is cancelled (and counted so)
   --budget MB         DEMO_BUDGET_MB       512      storage that the indexes may take
   --queries DIR       TPCH_QUERIES                  run the *.sql files of a directory in place of the built-in analytic queries
@@ -89,7 +89,7 @@ impl Options {
             scale: number("scale", "DEMO_SCALE", 0.2, 0.001)?,
             seconds: Duration::from_secs_f64(number("seconds", "DEMO_SECONDS", 25.0, 1.0)?),
             connections: number("connections", "DEMO_CONNECTIONS", 4.0, 1.0)? as usize,
-            rounds: number("rounds", "DEMO_ROUNDS", 2.0, 1.0)? as usize,
+            rounds: number("rounds", "DEMO_ROUNDS", 6.0, 1.0)? as usize,
             timeout: Duration::from_secs_f64(number("timeout", "DEMO_TIMEOUT", 10.0, 0.1)?),
             budget_bytes: (number("budget", "DEMO_BUDGET_MB", 512.0, 1.0)? * 1024.0 * 1024.0) as i64,
             queries: text("queries", "TPCH_QUERIES").map(PathBuf::from),

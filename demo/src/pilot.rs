@@ -57,23 +57,34 @@ pub fn create_extension(client: &mut Client) -> Result<String> {
     Ok(row.get(0))
 }
 
-/// Fills the genome, and withdraws the channel detail from all tenants but the first two.
-///
-/// Returns the number of fields, of withdrawals, and of tenants who keep the field.
-pub fn prepare_genome(client: &mut Client) -> Result<(i64, i64, i64)> {
+/// Tenants that keep the withdrawn field.
+const PILOT_CUSTOMERS: i32 = 2;
+
+/// What the genome was told.
+pub struct Genome {
+    pub fields: i64,
+    /// Tenants that no longer express the channel detail, and those that still do.
+    pub withdrawn: i32,
+    pub keep: i32,
+}
+
+/// Fills the genome, and withdraws the channel detail from all tenants but the pilot customers.
+pub fn prepare_genome(client: &mut Client) -> Result<Genome> {
     client.batch_execute("SELECT indexpilot.bootstrap_genome_catalog()")?;
-    let fields = client.query_one("SELECT count(*) FROM indexpilot.genome_catalog", &[])?.get(0);
-    let switched = client.query_one(
-        "SELECT count(CASE WHEN tenant_id > 2 THEN indexpilot.disable_field(tenant_id::text, 'crm.interactions', \
-         'custom_channel_detail', 'the feature was withdrawn')::text END), count(*) FILTER (WHERE tenant_id <= 2) FROM crm.tenants",
-        &[],
+    let switched = client.query(
+        "SELECT CASE WHEN tenant_id > $1 \
+         THEN indexpilot.disable_field(tenant_id::text, 'crm.interactions', 'custom_channel_detail', 'the feature was withdrawn') \
+         ELSE indexpilot.enable_field(tenant_id::text, 'crm.interactions', 'custom_channel_detail', 'pilot customer') END FROM crm.tenants",
+        &[&PILOT_CUSTOMERS],
     )?;
+    let tenants = switched.len() as i32;
+    let without_region: Vec<i32> = (1..=tenants).filter(|&t| !Crm::uses_region(t)).collect();
     client.execute(
-        "SELECT indexpilot.disable_field(tenant_id::text, 'crm.contacts', 'custom_region', 'not booked') FROM crm.tenants \
-         WHERE NOT tenant_id = ANY ($1)",
-        &[&(1..10_000).filter(|&t| Crm::uses_region(t)).collect::<Vec<i32>>()],
+        "SELECT indexpilot.disable_field(tenant::text, 'crm.contacts', 'custom_region', 'not booked') FROM unnest($1::int[]) AS tenant",
+        &[&without_region],
     )?;
-    Ok((fields, switched.get(0), switched.get(1)))
+    let fields = client.query_one("SELECT count(*) FROM indexpilot.genome_catalog", &[])?.get(0);
+    Ok(Genome { fields, withdrawn: (tenants - PILOT_CUSTOMERS).max(0), keep: tenants.min(PILOT_CUSTOMERS) })
 }
 
 /// The main call: analyse, decide, and queue the building.
@@ -193,17 +204,17 @@ pub fn log(client: &mut Client, limit: i64) -> Result<Vec<Mutation>> {
 /// The mutation that made an index and can be taken back.
 pub fn undoable(client: &mut Client, index: &str) -> Result<Option<i64>> {
     let row = client.query_opt(
-        "SELECT id FROM indexpilot.mutation_log WHERE index_name = $1::text AND undo IS NOT NULL AND undone_by IS NULL \
+        "SELECT id FROM indexpilot.mutation_log WHERE index_name = $1::text AND mutation = 'create_index' AND undone_by IS NULL \
          ORDER BY id DESC LIMIT 1",
         &[&index],
     )?;
     Ok(row.map(|r| r.get(0)))
 }
 
-/// What a rollback would do, one line per step.
-pub fn rollback_preview(client: &mut Client, mutation: i64) -> Result<Vec<String>> {
-    let rows = client.query("SELECT preview::text FROM indexpilot.rollback_preview($1) AS preview", &[&mutation])?;
-    rows.iter().map(|row| Ok(row.try_get::<_, Option<String>>(0)?.unwrap_or_default())).collect()
+/// What a rollback would run, and what that would mean.
+pub fn rollback_preview(client: &mut Client, mutation: i64) -> Result<Vec<(String, String)>> {
+    let rows = client.query("SELECT statement, effect FROM indexpilot.rollback_preview($1)", &[&mutation])?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 pub fn rollback(client: &mut Client, mutation: i64) -> Result<()> {

@@ -4,7 +4,7 @@ use crate::Side;
 use crate::analytic::Query;
 use crate::families::{Family, Role};
 use crate::pilot::{Action, Decision, Mutation};
-use crate::stats::times_lower;
+use crate::stats::{Latencies, times_lower};
 use crate::table::{Table, bytes, grouped, ms};
 use crate::ui::{heading, width};
 
@@ -68,7 +68,7 @@ pub fn decisions(all: &[Decision]) {
 }
 
 /// Candidates shown for each reason; view indexpilot.recommendations has them all.
-const PER_REASON: usize = 6;
+const PER_REASON: usize = 4;
 
 /// What the schema and the tenants say comes before what only the planner's figures say.
 fn order(reason: &str) -> (usize, String) {
@@ -140,6 +140,9 @@ pub fn analytic(queries: &[Query], before: &Side, after: &Side) {
         100.0 * a / b,
         100.0 * (1.0 - a / b)
     );
+    // A sum can be the story of one query; the median is not.
+    let ratios = Latencies::new(before.costs.iter().zip(&after.costs).map(|(b, a)| a / b).collect());
+    println!("  the median query's cost is {:.1} % of what it was", 100.0 * ratios.percentile(0.5).unwrap_or(1.0));
 }
 
 pub fn sizes(actions: &[Action]) {

@@ -1,6 +1,6 @@
-//! Percentiles of latencies.
+//! Percentiles of latencies, and of other figures.
 
-/// Latencies of one family in one run, sorted; milliseconds.
+/// Figures, sorted; in most cases the latencies of one family in one run, in milliseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies(Vec<f64>);
 

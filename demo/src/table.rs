@@ -1,4 +1,4 @@
-//! Prints tables: columns as wide as they must be, the last one wrapped to the width of the terminal.
+//! Prints tables: columns as wide as they must be, long ones wrapped to the width of the terminal.
 
 /// Which way a column leans.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -7,14 +7,11 @@ pub enum Align {
     Right,
 }
 
-/// A table in the making. The last column may hold sentences.
+/// A table in the making. Columns that lean left may hold sentences.
 pub struct Table {
     heads: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
-
-/// Narrower than this, the last column is not worth wrapping.
-const MIN_LAST: usize = 24;
 
 impl Table {
     /// A head that begins with `>` belongs to a column that leans right.
@@ -33,33 +30,44 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// The table as text, no wider than asked for unless its words are too long.
     pub fn render(&self, width: usize) -> String {
-        let last = self.heads.len().saturating_sub(1);
-        let mut widths: Vec<usize> = self.heads.iter().map(|(h, _)| h.chars().count()).collect();
-        for row in &self.rows {
-            for (w, cell) in widths.iter_mut().zip(row) {
-                *w = (*w).max(cell.chars().count());
-            }
-        }
-        let before: usize = 2 + widths[..last].iter().map(|w| w + 2).sum::<usize>();
-        widths[last] = widths[last].min(width.saturating_sub(before).max(MIN_LAST));
+        let widths = self.widths(width);
         let mut out = String::new();
         let heads: Vec<String> = self.heads.iter().map(|(h, _)| (*h).to_owned()).collect();
         self.line(&mut out, &heads, &widths);
         let rules: Vec<String> = widths.iter().map(|w| "─".repeat(*w)).collect();
         self.line(&mut out, &rules, &widths);
         for row in &self.rows {
-            let mut parts = wrap(&row[last], widths[last]).into_iter();
-            let mut cells = row.clone();
-            cells[last] = parts.next().unwrap_or_default();
-            self.line(&mut out, &cells, &widths);
-            for part in parts {
-                let mut cells = vec![String::new(); self.heads.len()];
-                cells[last] = part;
+            let wrapped: Vec<Vec<String>> = row.iter().zip(&widths).map(|(cell, w)| wrap(cell, *w)).collect();
+            for n in 0..wrapped.iter().map(Vec::len).max().unwrap_or(0) {
+                let cells: Vec<String> = wrapped.iter().map(|lines| lines.get(n).cloned().unwrap_or_default()).collect();
                 self.line(&mut out, &cells, &widths);
             }
         }
         out
+    }
+
+    /// Width of each column: what its cells need, less what the widest ones must give up, but never less than their longest word.
+    fn widths(&self, width: usize) -> Vec<usize> {
+        let cells = |column: usize| {
+            let of_rows = self.rows.iter().filter_map(move |row| row.get(column).map(String::as_str));
+            std::iter::once(self.heads[column].0).chain(of_rows)
+        };
+        let columns = 0..self.heads.len();
+        let mut widths: Vec<usize> = columns.clone().map(|c| cells(c).map(|t| t.chars().count()).max().unwrap_or(0)).collect();
+        let least: Vec<usize> = columns
+            .map(|c| match self.heads[c].1 {
+                Align::Right => widths[c],
+                Align::Left => cells(c).flat_map(str::split_whitespace).map(|w| w.chars().count()).max().unwrap_or(0),
+            })
+            .collect();
+        while widths.iter().map(|w| w + 2).sum::<usize>() + 1 > width {
+            let widest = (0..widths.len()).filter(|&c| widths[c] > least[c]).max_by_key(|&c| widths[c]);
+            let Some(widest) = widest else { break };
+            widths[widest] -= 1;
+        }
+        widths
     }
 
     fn line(&self, out: &mut String, cells: &[String], widths: &[usize]) {
@@ -129,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_the_last_one_wraps() {
+    fn columns_line_up_and_long_ones_wrap() {
         let mut table = Table::new(&["name", ">ms", "reason"]);
         table.row(vec!["a".into(), "12.5".into(), "one two three four five six seven".into()]);
         table.row(vec!["longer".into(), "3".into(), "x".into()]);

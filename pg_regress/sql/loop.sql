@@ -8,7 +8,7 @@ EXECUTE by_customer(2);
 EXECUTE by_customer(3);
 SELECT count(*) FROM shop.orders WHERE customer_id = 4;
 SELECT indexpilot.capture_flush() > 0 AS flushed;
-SELECT calls, query FROM indexpilot.queries WHERE 'shop.orders'::regclass = ANY (tables) ORDER BY query;
+SELECT calls, query FROM indexpilot.queries WHERE 'shop.orders'::regclass = ANY (tables) ORDER BY query COLLATE "C";
 -- a dry run proposes and changes nothing
 SELECT decision, index_name, reason FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['shop.orders'::regclass]) WHERE decision <> 'not_recommended';
 SELECT count(*) AS actions FROM indexpilot.actions;
@@ -35,7 +35,7 @@ SELECT decision, reason FROM indexpilot.analyze_and_create_indexes(tables => ARR
 BEGIN;
 SELECT count(*) AS customers FROM shop.customers WHERE email = 'user7@example.org';
 SELECT indexpilot.capture_flush() > 0 AS flushed;
-SELECT decision, index_name FROM indexpilot.analyze_and_create_indexes(tables => ARRAY['shop.customers'::regclass], concurrently => false) WHERE decision = 'create';
+SELECT decision, index_name FROM indexpilot.analyze_and_create_indexes(tables => ARRAY['shop.customers'::regclass], storage_budget => 10000000, concurrently => false) WHERE decision = 'create';
 SELECT count(*) AS there FROM pg_indexes WHERE schemaname = 'shop' AND indexname LIKE 'ip_customers%';
 ROLLBACK;
 SELECT count(*) AS gone FROM pg_indexes WHERE schemaname = 'shop' AND indexname LIKE 'ip_customers%';

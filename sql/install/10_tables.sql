@@ -56,6 +56,7 @@ CREATE TABLE workload (
     role_id       oid NOT NULL,
     relations_hash bigint NOT NULL,
     relations     oid[] NOT NULL DEFAULT '{}',
+    relations_complete boolean NOT NULL DEFAULT true,
     command       text NOT NULL DEFAULT 'unknown' CHECK (command IN ('select', 'insert', 'update', 'delete', 'merge', 'utility', 'unknown')),
     fingerprint   text,
     query         text,
@@ -72,7 +73,8 @@ COMMENT ON COLUMN workload.id IS 'Number of the template';
 COMMENT ON COLUMN workload.queryid IS 'Query identifier computed by the server (compute_query_id), as in pg_stat_statements';
 COMMENT ON COLUMN workload.role_id IS 'OID of the role that ran it';
 COMMENT ON COLUMN workload.relations_hash IS 'Hash of the OIDs of the base tables, which tells apart equal texts under different search paths';
-COMMENT ON COLUMN workload.relations IS 'OIDs of the base tables';
+COMMENT ON COLUMN workload.relations IS 'OIDs of the base tables, at most 16';
+COMMENT ON COLUMN workload.relations_complete IS 'False when there are more base tables than that';
 COMMENT ON COLUMN workload.command IS 'Kind of statement';
 COMMENT ON COLUMN workload.fingerprint IS 'Fingerprint of the text that survives a major upgrade (libpg_query)';
 COMMENT ON COLUMN workload.query IS 'Normalised text: constants are replaced by $n';
@@ -109,6 +111,7 @@ CREATE TABLE query_stats (
     bucket_at     timestamptz NOT NULL,
     calls         bigint NOT NULL CHECK (calls >= 0),
     errors        bigint NOT NULL CHECK (errors >= 0),
+    error_ms      double precision NOT NULL,
     rows          bigint NOT NULL,
     total_ms      double precision NOT NULL,
     sum_squares_ms double precision NOT NULL,
@@ -129,6 +132,7 @@ COMMENT ON COLUMN query_stats.tenant_id IS 'Tenant (indexpilot.tenant_id), empty
 COMMENT ON COLUMN query_stats.bucket_at IS 'Start of the span; a new one begins at least every indexpilot.capture_bucket and whenever an index appears or goes';
 COMMENT ON COLUMN query_stats.calls IS 'Executions that completed';
 COMMENT ON COLUMN query_stats.errors IS 'Executions that ended in an error or a cancel';
+COMMENT ON COLUMN query_stats.error_ms IS 'Time that the failed executions took, milliseconds; not part of total_ms';
 COMMENT ON COLUMN query_stats.rows IS 'Rows returned or changed';
 COMMENT ON COLUMN query_stats.total_ms IS 'Execution time, milliseconds';
 COMMENT ON COLUMN query_stats.sum_squares_ms IS 'Sum of the squares of the execution times in milliseconds, for the variance';

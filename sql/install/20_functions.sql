@@ -19,7 +19,7 @@ RETURNS TABLE (table_name text, index_name text, definition text, decision text,
     estimated_bytes bigint, cost_before double precision, cost_after double precision, query_numbers integer[])
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'advise_wrapper';
 COMMENT ON FUNCTION advise(text[], double precision[], bigint, integer, interval) IS
-'Which indexes would pay for these queries, which need not ever have run. Changes nothing. weights: how often each is run, 1 by default. storage_budget: bytes. Needs no preload';
+'Which indexes would pay for these queries, which need not ever have run. Changes nothing. weights: how often each is run per hour; without them the cost of writes is left out. storage_budget: bytes. Needs no preload';
 
 CREATE FUNCTION what_if(query text, create_indexes text[] DEFAULT '{}', hide_indexes pg_catalog.regclass[] DEFAULT '{}')
 RETURNS TABLE (cost_before double precision, cost_after double precision, indexes_used text[], estimated_bytes bigint,

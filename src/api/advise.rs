@@ -112,8 +112,9 @@ fn advise(
     let run = || -> Result<Vec<_>> {
         let texts: Vec<String> = queries.unwrap_or_default().into_iter().flatten().collect();
         if texts.is_empty() {
-            return Err(Error::new(Kind::InvalidParameter, "no query was given")
-                .hint("Call advise(ARRAY['SELECT ...', 'SELECT ...'])."));
+            return Err(
+                Error::new(Kind::InvalidParameter, "no query was given").hint("Call advise(ARRAY['SELECT ...', 'SELECT ...']).")
+            );
         }
         let weights = checked_weights(weights, texts.len())?;
         let max_columns = match max_columns {
@@ -128,7 +129,7 @@ fn advise(
             Some(s) if s <= 0.0 => return Err(Error::new(Kind::InvalidParameter, "time_limit must be positive")),
             other => other,
         };
-        let decisions = advisor::advise(&texts, &weights, budget(storage_budget)?, max_columns, time_limit_s)?;
+        let decisions = advisor::advise(&texts, weights.as_deref(), budget(storage_budget)?, max_columns, time_limit_s)?;
         Ok(decisions
             .into_iter()
             .map(|d| {
@@ -150,9 +151,9 @@ fn advise(
     TableIterator::new(or_raise(run()))
 }
 
-/// One weight for each query: positive and finite; 1 where none were given.
-fn checked_weights(given: Option<Vec<Option<f64>>>, queries: usize) -> Result<Vec<f64>> {
-    let Some(given) = given else { return Ok(vec![1.0; queries]) };
+/// One weight for each query: positive and finite.
+fn checked_weights(given: Option<Vec<Option<f64>>>, queries: usize) -> Result<Option<Vec<f64>>> {
+    let Some(given) = given else { return Ok(None) };
     if given.len() != queries {
         return Err(Error::new(Kind::InvalidParameter, "weights and queries differ in number")
             .detail(format!("There are {queries} queries and {} weights.", given.len())));
@@ -163,7 +164,8 @@ fn checked_weights(given: Option<Vec<Option<f64>>>, queries: usize) -> Result<Ve
             Some(w) if w.is_finite() && w > 0.0 => Ok(w),
             _ => Err(Error::new(Kind::InvalidParameter, "weights must be positive and finite")),
         })
-        .collect()
+        .collect::<Result<Vec<f64>>>()
+        .map(Some)
 }
 
 #[pg_extern(sql = false)]

@@ -26,7 +26,9 @@ fn switch(disabled: bool, reason: Option<&str>) -> Result<()> {
         cause: reason.unwrap_or("call").into(),
         before: Some(serde_json::json!({ "disabled": before.disabled })),
         after: Some(serde_json::json!({ "disabled": disabled })),
-        undo: Some(if disabled { "SELECT indexpilot.enable_system()" } else { "SELECT indexpilot.disable_system('rollback')" }.into()),
+        undo: Some(
+            if disabled { "SELECT indexpilot.enable_system()" } else { "SELECT indexpilot.disable_system('rollback')" }.into(),
+        ),
         ..Mutation::default()
     })?;
     Ok(())

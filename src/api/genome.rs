@@ -41,12 +41,22 @@ fn initialize_tenant_expression(tenant_id: &str) -> i64 {
 }
 
 #[pg_extern(sql = false)]
-fn enable_field(tenant_id: Option<&str>, table_name: Option<pg_sys::Oid>, field_name: Option<&std::ffi::CStr>, reason: Option<&str>) -> i64 {
+fn enable_field(
+    tenant_id: Option<&str>,
+    table_name: Option<pg_sys::Oid>,
+    field_name: Option<&std::ffi::CStr>,
+    reason: Option<&str>,
+) -> i64 {
     or_raise(switch(tenant_id, table_name, field_name, true, reason))
 }
 
 #[pg_extern(sql = false)]
-fn disable_field(tenant_id: Option<&str>, table_name: Option<pg_sys::Oid>, field_name: Option<&std::ffi::CStr>, reason: Option<&str>) -> i64 {
+fn disable_field(
+    tenant_id: Option<&str>,
+    table_name: Option<pg_sys::Oid>,
+    field_name: Option<&std::ffi::CStr>,
+    reason: Option<&str>,
+) -> i64 {
     or_raise(switch(tenant_id, table_name, field_name, false, reason))
 }
 

@@ -16,7 +16,7 @@ mod value;
 use indexpilot_core::histogram::BUCKETS;
 use std::cell::Cell;
 
-pub use sample::{CapturedSample, Parameter};
+pub use sample::CapturedSample;
 
 /// Counters of one template since they were last taken.
 #[derive(Clone, Debug)]

@@ -393,6 +393,14 @@ pub fn qualified_name(oid: u32) -> Result<Option<(String, String)>> {
     Ok(row.map(|r| (r.schema, r.name)))
 }
 
+/// A relation for messages: its qualified name, or its OID when it is gone.
+///
+/// # Errors
+/// Of the query on the catalog.
+pub fn shown(oid: u32) -> Result<String> {
+    Ok(qualified_name(oid)?.map_or_else(|| format!("OID {oid}"), |(schema, name)| format!("{schema}.{name}")))
+}
+
 /// The object is an index of an ordinary table, or a partitioned one.
 pub fn is_index(oid: u32) -> bool {
     // SAFETY: a catalog lookup, 0 for an unknown relation.

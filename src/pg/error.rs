@@ -3,8 +3,8 @@
 //! Messages follow the server's style guide: the primary message in lower case and without a period, detail and hint as sentences,
 //! the hint a command where there is one.
 
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -15,7 +15,6 @@ pub enum Kind {
     Prerequisite,
     /// The transaction or the server is read-only.
     ReadOnly,
-    Privilege,
     InvalidParameter,
     UndefinedTable,
     UndefinedColumn,
@@ -38,7 +37,6 @@ impl Kind {
         match self {
             Kind::Prerequisite => C::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Kind::ReadOnly => C::ERRCODE_READ_ONLY_SQL_TRANSACTION,
-            Kind::Privilege => C::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Kind::InvalidParameter => C::ERRCODE_INVALID_PARAMETER_VALUE,
             Kind::UndefinedTable => C::ERRCODE_UNDEFINED_TABLE,
             Kind::UndefinedColumn => C::ERRCODE_UNDEFINED_COLUMN,

@@ -42,12 +42,6 @@ pub fn current() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
-/// The current role is a superuser.
-pub fn is_superuser() -> bool {
-    // SAFETY: looks up pg_authid in a valid transaction, which every SQL call has.
-    unsafe { pg_sys::superuser() }
-}
-
 /// Name of the role that logged in, which no SET ROLE and no function changes.
 pub fn session() -> String {
     // SAFETY: GetSessionUserId reads a variable; with noerr the name is NULL for a role that was just dropped, else palloc'd.

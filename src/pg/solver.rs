@@ -25,11 +25,6 @@ pub fn interrupt_pending() -> bool {
     }
 }
 
-/// Processes waiting interrupts: raises the cancel, or ends the process.
-pub fn check_interrupts() {
-    pgrx::check_for_interrupts!();
-}
-
 unsafe extern "C" fn poll(
     _kind: c_int,
     _message: *const c_char,

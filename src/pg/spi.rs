@@ -123,9 +123,7 @@ pub fn require_nonatomic_call(fcinfo: pg_sys::FunctionCallInfo, what: &str) -> R
     // SAFETY: the server hands every function its call info; for CALL the context is a CallContext node (functioncmds.c).
     let atomic = unsafe {
         let context = (*fcinfo).context;
-        context.is_null()
-            || (*context).type_ != pg_sys::NodeTag::T_CallContext
-            || (*context.cast::<pg_sys::CallContext>()).atomic
+        context.is_null() || (*context).type_ != pg_sys::NodeTag::T_CallContext || (*context.cast::<pg_sys::CallContext>()).atomic
     };
     if atomic {
         return Err(Error::new(Kind::Prerequisite, format!("{what} cannot run inside a transaction block"))

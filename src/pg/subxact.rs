@@ -5,18 +5,9 @@ use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use std::panic::{AssertUnwindSafe, UnwindSafe};
 
-/// Runs `f` in a subtransaction that is committed when `f` returns `Ok` and rolled back otherwise. Errors of the server come back
-/// as values, but cancels and terminations go on upwards.
-pub fn catch<T>(f: impl FnOnce() -> Result<T> + UnwindSafe) -> Result<T> {
-    run(f, false)
-}
-
-/// As [`catch`], but everything that `f` did to the transaction is always rolled back.
+/// Runs `f` in a subtransaction; everything that it did to the transaction is rolled back, whatever it returns. Errors of the server
+/// come back as values, but cancels and terminations go on upwards.
 pub fn discard<T>(f: impl FnOnce() -> Result<T> + UnwindSafe) -> Result<T> {
-    run(f, true)
-}
-
-fn run<T>(f: impl FnOnce() -> Result<T> + UnwindSafe, always_roll_back: bool) -> Result<T> {
     // SAFETY: the pattern of plpgsql's exception blocks (pl_exec.c): remember context and owner, begin, run, end, restore both.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
     // SAFETY: begins a subtransaction of the current transaction, which every caller has.
@@ -31,13 +22,7 @@ fn run<T>(f: impl FnOnce() -> Result<T> + UnwindSafe, always_roll_back: bool) ->
             None => Err(Error::internal("subtransaction ran twice")),
         };
         // SAFETY: ends the subtransaction begun above; the nesting is right because `f` ended its own.
-        unsafe {
-            if outcome.is_ok() && !always_roll_back {
-                pg_sys::ReleaseCurrentSubTransaction();
-            } else {
-                pg_sys::RollbackAndReleaseCurrentSubTransaction();
-            }
-        }
+        unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
         outcome
     }))
     .catch_others(|caught| {

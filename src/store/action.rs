@@ -111,11 +111,6 @@ pub fn get(id: i64) -> Result<Option<Action>> {
     Ok(select("a.id = ($1->>'id')::bigint", json!({ "id": id }))?.into_iter().next())
 }
 
-/// The create action whose index carries the tag.
-pub fn by_tag(tag: &str) -> Result<Option<Action>> {
-    Ok(select("a.tag = ($1->>'tag')::uuid", json!({ "tag": tag }))?.into_iter().next())
-}
-
 /// Actions in the given states, oldest first.
 pub fn in_states(states: &[State]) -> Result<Vec<Action>> {
     let states: Vec<&str> = states.iter().map(|s| s.as_str()).collect();

@@ -31,7 +31,6 @@ pub struct Mutation {
 /// A row of the log, as it is read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Logged {
-    pub id: i64,
     pub undone_by: Option<i64>,
     #[serde(flatten)]
     pub mutation: Mutation,

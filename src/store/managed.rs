@@ -3,20 +3,7 @@
 use super::action::Action;
 use crate::pg::error::Result;
 use crate::pg::spi;
-use serde::Deserialize;
 use serde_json::{Value, json};
-
-/// A row.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Managed {
-    pub tag: String,
-    pub table_schema: String,
-    pub table_name: String,
-    pub index_schema: String,
-    pub index_name: String,
-    pub definition: String,
-    pub action_id: Option<i64>,
-}
 
 /// The index of the action exists and is ours.
 pub fn add(action: &Action) -> Result<()> {
@@ -35,12 +22,12 @@ pub fn dropped(tag: &str, cause: &str) -> Result<()> {
     Ok(())
 }
 
-/// Our index with that tag or, for one whose comment was taken away, with that name; dropped ones are not found.
-pub fn find(tag: Option<&str>, index_schema: &str, index_name: &str) -> Result<Option<Managed>> {
-    let sql = "SELECT tag, table_schema, table_name, index_schema, index_name, definition, action_id \
+/// Tag of our index with that tag or, for one whose comment was taken away, with that name; dropped ones are not found.
+pub fn find(tag: Option<&str>, index_schema: &str, index_name: &str) -> Result<Option<String>> {
+    let sql = "SELECT tag \
                FROM indexpilot.managed_indexes WHERE dropped_at IS NULL AND (tag = ($1->>'tag')::uuid \
                OR ($1->>'tag' IS NULL AND index_schema = ($1->>'schema')::name AND index_name = ($1->>'name')::name)) LIMIT 1";
-    spi::row(sql, json!({ "tag": tag, "schema": index_schema, "name": index_name }))
+    spi::value(sql, json!({ "tag": tag, "schema": index_schema, "name": index_name }))
 }
 
 /// Size of all indexes of ours that are still there, bytes.

@@ -1,7 +1,7 @@
 //! protected_indexes: what IndexPilot must leave alone.
 
 use crate::pg::error::{Error, Kind, Result};
-use crate::pg::spi;
+use crate::pg::{catalog, spi};
 use serde_json::json;
 
 /// Protects an index.
@@ -15,7 +15,9 @@ pub fn protect(index: u32) -> Result<()> {
         json!({ "index": index }),
     )?;
     if added.is_empty() {
-        return Err(Error::new(Kind::WrongObject, "the object is not an index").detail(format!("Its OID is {index}.")));
+        return Err(
+            Error::new(Kind::WrongObject, "the object is not an index").detail(format!("It is {}.", catalog::shown(index)?))
+        );
     }
     Ok(())
 }

@@ -38,9 +38,3 @@ pub fn replace(action_id: i64, rows: &[Verification]) -> Result<()> {
     spi::execute(&sql, json!({ "rows": rows }))?;
     Ok(())
 }
-
-/// What was measured for the action, in the order of judging.
-pub fn of_action(action_id: i64) -> Result<Vec<Verification>> {
-    let sql = format!("SELECT {COLUMNS} FROM indexpilot.verifications WHERE action_id = ($1->>'id')::bigint ORDER BY id");
-    spi::rows(&sql, json!({ "id": action_id }))
-}

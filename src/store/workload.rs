@@ -13,10 +13,14 @@ pub struct Counted {
     pub role_id: u32,
     pub relations_hash: i64,
     pub relations: Vec<u32>,
+    /// `relations` names all of them.
+    pub relations_complete: bool,
     pub command: &'static str,
     pub tenant_id: String,
     pub calls: u64,
     pub errors: u64,
+    /// Time of the failed executions, milliseconds.
+    pub error_ms: f64,
     pub rows: u64,
     pub total_ms: f64,
     pub sum_squares_ms: f64,
@@ -90,12 +94,13 @@ pub fn record(counted: &[Counted], bucket: Duration) -> Result<()> {
     spi::execute(
         "WITH c AS (
              SELECT * FROM pg_catalog.jsonb_to_recordset($1->'rows') AS c(queryid bigint, role_id oid, relations_hash bigint,
-                 relations oid[], command text, tenant_id text, calls bigint, errors bigint, rows bigint, total_ms float8,
+                 relations oid[], relations_complete boolean, command text, tenant_id text, calls bigint, errors bigint, error_ms float8, rows bigint, total_ms float8,
                  sum_squares_ms float8, min_ms float8, max_ms float8, histogram bigint[], planner_cost float8,
                  shared_blocks_hit bigint, shared_blocks_read bigint, temp_blocks bigint, wal_bytes bigint)
          ), t AS (
-             INSERT INTO indexpilot.workload AS w (queryid, role_id, relations_hash, relations, command)
-             SELECT DISTINCT ON (queryid, role_id, relations_hash) queryid, role_id, relations_hash, relations, command
+             INSERT INTO indexpilot.workload AS w (queryid, role_id, relations_hash, relations, relations_complete, command)
+             SELECT DISTINCT ON (queryid, role_id, relations_hash) queryid, role_id, relations_hash, relations, relations_complete,
+                    command
                FROM c ORDER BY queryid, role_id, relations_hash
              ON CONFLICT (queryid, role_id, relations_hash) DO UPDATE SET last_seen_at = pg_catalog.now(),
                  command = CASE WHEN excluded.command = 'unknown' THEN w.command ELSE excluded.command END
@@ -105,12 +110,12 @@ pub fn record(counted: &[Counted], bucket: Duration) -> Result<()> {
                  pg_catalog.clock_timestamp(), '2000-01-01'), last_cut_at) AS at FROM indexpilot.control
          )
          INSERT INTO indexpilot.query_stats AS q
-         SELECT t.id, c.tenant_id, span.at, c.calls, c.errors, c.rows, c.total_ms, c.sum_squares_ms, c.min_ms, c.max_ms,
+         SELECT t.id, c.tenant_id, span.at, c.calls, c.errors, c.error_ms, c.rows, c.total_ms, c.sum_squares_ms, c.min_ms, c.max_ms,
                 c.histogram, c.planner_cost, c.shared_blocks_hit, c.shared_blocks_read, c.temp_blocks, c.wal_bytes
            FROM c JOIN t USING (queryid, role_id, relations_hash) CROSS JOIN span
           ORDER BY t.id, c.tenant_id
          ON CONFLICT (workload_id, tenant_id, bucket_at) DO UPDATE SET
-             calls = q.calls + excluded.calls, errors = q.errors + excluded.errors, rows = q.rows + excluded.rows,
+             calls = q.calls + excluded.calls, errors = q.errors + excluded.errors, error_ms = q.error_ms + excluded.error_ms, rows = q.rows + excluded.rows,
              total_ms = q.total_ms + excluded.total_ms, sum_squares_ms = q.sum_squares_ms + excluded.sum_squares_ms,
              min_ms = LEAST(q.min_ms, excluded.min_ms), max_ms = GREATEST(q.max_ms, excluded.max_ms),
              histogram = (SELECT pg_catalog.array_agg(COALESCE(a, 0) + COALESCE(b, 0) ORDER BY i)
@@ -156,15 +161,15 @@ pub fn add_samples(samples: &[SampleRow], keep: usize) -> Result<()> {
     Ok(())
 }
 
-/// The templates that an analysis weighs, heaviest first, each with its samples, and the hours that the statistics span.
-pub fn templates(filter: &Filter, limit: usize) -> Result<(Vec<Template>, f64)> {
+/// The templates that have samples, each with them, and the hours that the statistics span.
+pub fn templates(filter: &Filter) -> Result<(Vec<Template>, f64)> {
     let hours: Option<f64> = spi::value(
         "SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(bucket_at))::float8 / 3600 FROM indexpilot.query_stats",
         json!({}),
     )?;
     let templates = spi::rows(
         "SELECT w.id, COALESCE(w.query, '') AS query, w.role_id::bigint AS role_id,
-                pg_catalog.sum(q.calls + q.errors)::float8 AS calls, pg_catalog.sum(q.total_ms) AS total_ms,
+                pg_catalog.sum(q.calls + q.errors)::float8 AS calls, pg_catalog.sum(q.total_ms + q.error_ms) AS total_ms,
                 (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('query', s.query, 'search_path', s.search_path,
                          'parameter_types', s.parameter_types::bigint[], 'parameter_values', s.parameter_values) ORDER BY s.id DESC)
                    FROM indexpilot.workload_sample s WHERE s.workload_id = w.id) AS samples
@@ -175,8 +180,8 @@ pub fn templates(filter: &Filter, limit: usize) -> Result<(Vec<Template>, f64)> 
             AND ($1->'filter'->>'tenant_id' IS NULL OR q.tenant_id = $1->'filter'->>'tenant_id')
             AND EXISTS (SELECT FROM indexpilot.workload_sample s WHERE s.workload_id = w.id)
           GROUP BY w.id
-          ORDER BY total_ms DESC, w.id LIMIT ($1->>'limit')::bigint",
-        json!({ "filter": filter, "limit": limit }),
+          ORDER BY w.id",
+        json!({ "filter": filter }),
     )?;
     Ok((templates, hours.unwrap_or(0.0).max(1.0 / 60.0)))
 }

@@ -193,8 +193,40 @@ impl Drop for Nested {
     }
 }
 
-#[pg_guard]
+// The hooks themselves are not guarded: pgrx's guard rebuilds an error without its context, position and constraint. They own nothing,
+// so an error of the server may jump across them. What happens in a session of ours is guarded.
+
+mod sys {
+    use super::{c_char, pg_sys};
+    // Without pgrx's wrapper, which is such a guard.
+    unsafe extern "C-unwind" {
+        pub fn standard_planner(
+            query: *mut pg_sys::Query,
+            text: *const c_char,
+            options: std::ffi::c_int,
+            params: pg_sys::ParamListInfo,
+        ) -> *mut pg_sys::PlannedStmt;
+    }
+}
+
 unsafe extern "C-unwind" fn planner(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: std::ffi::c_int,
+    params: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: passes on what the server handed in.
+    unsafe {
+        match PLANNER.get() {
+            _ if ACTIVE.load(Relaxed) => planner_in_session(query, text, options, params),
+            Some(previous) => previous(query, text, options, params),
+            None => sys::standard_planner(query, text, options, params),
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn planner_in_session(
     query: *mut pg_sys::Query,
     text: *const c_char,
     options: std::ffi::c_int,
@@ -210,7 +242,6 @@ unsafe extern "C-unwind" fn planner(
     }
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn relation_info(
     root: *mut pg_sys::PlannerInfo,
     table: pg_sys::Oid,
@@ -220,12 +251,17 @@ unsafe extern "C-unwind" fn relation_info(
     // SAFETY: passes on what the server handed in. First, so that other extensions never meet our OIDs here.
     unsafe {
         if let Some(previous) = RELATION_INFO.get() {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(root, table, inhparent, rel));
+            previous(root, table, inhparent, rel);
+        }
+        if outermost() {
+            change_indexes(table, inhparent, rel);
         }
     }
-    if !outermost() {
-        return;
-    }
+}
+
+/// Adds the hypothetical indexes of a table, and takes the hidden ones away.
+#[pg_guard]
+unsafe extern "C-unwind" fn change_indexes(table: pg_sys::Oid, inhparent: bool, rel: *mut pg_sys::RelOptInfo) {
     STATE.with_borrow(|state| {
         // SAFETY: `rel` is the planner's relation for `table`; what is built lives in the planner's memory context, which is
         // current. Appended, so that a real index wins a tie.
@@ -270,7 +306,6 @@ unsafe extern "C-unwind" fn cost(
     });
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn rel_pathlist(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
@@ -280,10 +315,23 @@ unsafe extern "C-unwind" fn rel_pathlist(
     // SAFETY: passes on what the server handed in.
     unsafe {
         if let Some(previous) = REL_PATHLIST.get() {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(root, rel, rti, rte));
+            previous(root, rel, rti, rte);
+        }
+        if outermost() {
+            read_relation(root, rel, rti, rte);
         }
     }
-    if !outermost() || STATE.with_borrow(|s| s.relations.is_none()) {
+}
+
+/// Notes how the query uses a relation, when that was asked for.
+#[pg_guard]
+unsafe extern "C-unwind" fn read_relation(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    rti: pg_sys::Index,
+    rte: *mut pg_sys::RangeTblEntry,
+) {
+    if STATE.with_borrow(|s| s.relations.is_none()) {
         return;
     }
     // SAFETY: the arguments of this very hook. The state is not borrowed meanwhile: reading selectivities can run functions.
@@ -293,22 +341,23 @@ unsafe extern "C-unwind" fn rel_pathlist(
     }
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn index_name(oid: pg_sys::Oid) -> *const c_char {
-    if ACTIVE.load(Relaxed) {
-        let ours = STATE.with_borrow(|s| s.injected.iter().find(|i| i.oid == oid).map(|i| i.name.clone()));
-        if let Some(name) = ours {
-            // SAFETY: copies the name into the current memory context, as get_rel_name would.
-            return unsafe { pg_sys::pstrdup(name.as_ptr()) };
-        }
-    }
     // SAFETY: passes on what the server handed in; null means that nothing special is known of the index.
     unsafe {
+        let ours = if ACTIVE.load(Relaxed) { hypothetical_name(oid) } else { std::ptr::null() };
         match INDEX_NAME.get() {
-            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| previous(oid)),
+            _ if !ours.is_null() => ours,
+            Some(previous) => previous(oid),
             None => std::ptr::null(),
         }
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn hypothetical_name(oid: pg_sys::Oid) -> *const c_char {
+    let ours = STATE.with_borrow(|s| s.injected.iter().find(|i| i.oid == oid).map(|i| i.name.clone()));
+    // SAFETY: copies the name into the current memory context, as get_rel_name would.
+    ours.map_or(std::ptr::null(), |name| unsafe { pg_sys::pstrdup(name.as_ptr()) })
 }
 
 #[pg_guard]

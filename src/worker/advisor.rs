@@ -7,11 +7,11 @@ use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
 use crate::store::workload::{Filter, StoredSample, Template};
 use crate::whatif::{self, Parameter, Sample};
-use crate::{guc, store};
-use indexpilot_core::model::{Bytes, Catalog, Query, RelId};
-use indexpilot_core::{candidate, select};
+use crate::{capture, guc, store};
+use indexpilot_core::model::{Bytes, Catalog, Query, RelId, WriteRates};
+use indexpilot_core::{candidate, select, workload};
 use pgrx::pg_sys;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// Templates that one analysis weighs at most: the heaviest. What is beyond has a share of the time that no index could make felt.
@@ -47,7 +47,6 @@ pub struct Weighed {
     /// Templates that could not be planned again: number and error.
     pub unplannable: Vec<(i64, String)>,
     pub budget: Bytes,
-    pub hours: f64,
 }
 
 /// Limits of one run.
@@ -58,19 +57,24 @@ struct Limits {
     hours: f64,
     /// Only indexes on these tables; empty for all.
     tables: Vec<u32>,
+    /// The weights are calls, so that what the writes of `hours` cost can be set against them.
+    weigh_writes: bool,
 }
 
 /// Analyses the captured workload and queues what pays. Returns every decision, recommended ones first.
 pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
+    let _unseen = capture::suspend();
     flush::flush()?;
     let filter = Filter { tables: request.tables.clone(), tenant_id: request.tenant_id.clone() };
-    let (templates, hours) = store::workload::templates(&filter, MAX_QUERIES)?;
+    let (templates, hours) = store::workload::templates(&filter)?;
+    let templates = heaviest(templates);
     let limits = Limits {
         budget: request.storage_budget.or_else(guc::select_storage_budget),
         max_columns: guc::candidate_max_columns(),
         time_limit_s: guc::select_time_limit().as_secs_f64(),
         hours,
         tables: request.tables.clone(),
+        weigh_writes: true,
     };
     let weighed = weigh(templates.into_iter().map(Study::from).collect(), &limits)?;
     let planned: Vec<(i64, f64)> = weighed.queries.iter().map(|q| (q.id, q.shape.base_cost)).collect();
@@ -93,25 +97,46 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
     Ok(drawn.into_iter().map(Decision::from).collect())
 }
 
-/// Which indexes would pay for these texts. Nothing is stored.
+/// The templates that are worth their planning time.
+fn heaviest(templates: Vec<Template>) -> Vec<Template> {
+    let stats = templates.iter().map(|t| workload::Stat { workload_id: t.id, calls: t.calls, total_ms: t.total_ms });
+    let kept = workload::build(stats, &workload::Config { max_queries: MAX_QUERIES });
+    if kept.left_out > 0 {
+        pgrx::log!(
+            "indexpilot: workload: {} templates left out; the others have {:.1} % of the time",
+            kept.left_out,
+            100.0 * kept.covered
+        );
+    }
+    let mut by_id: BTreeMap<i64, Template> = templates.into_iter().map(|t| (t.id, t)).collect();
+    kept.stats.iter().filter_map(|s| by_id.remove(&s.workload_id)).collect()
+}
+
+/// Which indexes would pay for these texts. Nothing is stored. `weights` are calls per hour; without them nobody knows how the reads
+/// compare with the writes of the tables, so writes are left out.
 pub fn advise(
     texts: &[String],
-    weights: &[f64],
+    weights: Option<&[f64]>,
     budget: Option<Bytes>,
     max_columns: Option<usize>,
     time_limit_s: Option<f64>,
 ) -> Result<Vec<Decision>> {
+    let _unseen = capture::suspend();
     let search_path = caller_search_path();
     let studies: Vec<Study> = texts
         .iter()
-        .zip(weights)
         .zip(1..)
-        .map(|((text, weight), id)| Study {
+        .map(|(text, id)| Study {
             id,
             text: text.clone(),
-            calls: *weight,
+            calls: weights.and_then(|w| w.get(id as usize - 1)).copied().unwrap_or(1.0),
             total_ms: 0.0,
-            samples: vec![Sample { text: text.clone(), search_path: search_path.clone(), role: role::current(), parameters: Vec::new() }],
+            samples: vec![Sample {
+                text: text.clone(),
+                search_path: search_path.clone(),
+                role: role::current(),
+                parameters: Vec::new(),
+            }],
         })
         .collect();
     for study in &studies {
@@ -126,6 +151,7 @@ pub fn advise(
         time_limit_s: time_limit_s.unwrap_or_else(|| guc::select_time_limit().as_secs_f64()),
         hours: 1.0,
         tables: Vec::new(),
+        weigh_writes: weights.is_some(),
     };
     let weighed = weigh(studies, &limits)?;
     Ok(decision::draw(&weighed).into_iter().map(Decision::from).collect())
@@ -155,13 +181,16 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     let tables: BTreeSet<RelId> = queries.iter().flat_map(|q| q.shape.relations.iter().map(|r| r.rel)).collect();
     let mut catalog = catalog::snapshot(&tables.into_iter().collect::<Vec<_>>())?;
     express(&mut catalog)?;
+    if !limits.weigh_writes {
+        catalog.tables.values_mut().for_each(|t| t.writes = WriteRates::default());
+    }
     let wanted: BTreeSet<u32> = limits.tables.iter().copied().collect();
     for table in catalog.tables.values_mut().filter(|t| !wanted.is_empty() && !wanted.contains(&t.rel.0)) {
         table.refused = Some("the caller asked for other tables".into());
     }
-    let budget = limits.budget.unwrap_or_else(|| {
-        catalog.tables.values().filter(|t| t.refused.is_none()).map(|t| t.bytes).sum::<Bytes>() / 2
-    });
+    let budget = limits
+        .budget
+        .unwrap_or_else(|| catalog.tables.values().filter(|t| t.refused.is_none()).map(|t| t.bytes).sum::<Bytes>() / 2);
     let generated = candidate::generate(
         &queries,
         &catalog,
@@ -194,7 +223,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         pgrx::check_for_interrupts!();
         Error::new(Kind::Cancelled, format!("choosing indexes was interrupted: {e}"))
     })?;
-    Ok(Weighed { queries, catalog, selection, unplannable, budget, hours: limits.hours })
+    Ok(Weighed { queries, catalog, selection, unplannable, budget })
 }
 
 /// Shape and cost of a template, from those of its samples that can be planned.
@@ -259,6 +288,7 @@ pub struct WhatIf {
 /// Plans a text as the database is and as it would be.
 pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<WhatIf> {
     let sample = Sample { text: text.into(), search_path: caller_search_path(), role: role::current(), parameters: Vec::new() };
+    let _unseen = capture::suspend();
     let mut with = Vec::with_capacity(create.len());
     let mut names = Vec::with_capacity(create.len());
     let mut bytes = 0;
@@ -276,7 +306,7 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
     for index in hide {
         if !catalog::is_index(index.to_u32()) {
             return Err(Error::new(Kind::WrongObject, "hide_indexes names an object that is not an index")
-                .detail(format!("Its OID is {}.", index.to_u32()))
+                .detail(format!("It is {}.", catalog::shown(index.to_u32())?))
                 .hint("Give names of indexes, such as ARRAY['orders_pkey'::regclass]."));
         }
     }

@@ -264,8 +264,7 @@ fn unfit(action: &Action) -> Result<Option<String>> {
 }
 
 fn facts_of(action: &Action, table: &Table) -> Result<guard::Facts> {
-    let history =
-        action::history(action.table_id, &action.definition, action.index_id, &action.index_schema, &action.index_name)?;
+    let history = action::history(action.table_id, &action.definition, action.index_id, &action.index_schema, &action.index_name)?;
     let around = facts::surroundings(action.table_id)?;
     Ok(guard::Facts {
         explicit: action.explicit(),

@@ -32,7 +32,6 @@ pub fn guard(drawn: &mut [Drawn]) -> Result<()> {
         let more = added.entry(r.table_id).or_default();
         let findings = guard::review(
             &guard::Facts {
-                explicit: true,
                 disabled: history.disabled,
                 indexes_on_table: table.indexes + *more,
                 estimated_bytes: r.estimated_bytes.max(0) as u64,
@@ -45,7 +44,7 @@ pub fn guard(drawn: &mut [Drawn]) -> Result<()> {
             },
             &config,
         );
-        if let Some(refusal) = findings.iter().find(|f| f.verdict == guard::Verdict::Refuse) {
+        if let Some(refusal) = findings.iter().find(|f| stands(f)) {
             r.state = "rejected".into();
             r.reason = refusal.rule.into();
             r.reason_detail = format!("{}; without that: {}", refusal.detail, r.reason_detail);
@@ -55,6 +54,16 @@ pub fn guard(drawn: &mut [Drawn]) -> Result<()> {
         r.guard = serde_json::to_value(&findings)?;
     }
     Ok(())
+}
+
+/// The finding stands against proposing the index at all. The mode does not: it says what the worker may do by itself. A cool-down
+/// does, though waiting would cure it: what was just taken back is not to be proposed again.
+fn stands(f: &guard::Finding) -> bool {
+    match f.verdict {
+        guard::Verdict::Refuse => f.rule != "mode",
+        guard::Verdict::Wait => f.rule == "cooldown",
+        guard::Verdict::Pass => false,
+    }
 }
 
 /// Queues the index of a decision; building starts when the transaction commits.
@@ -200,11 +209,23 @@ pub fn rollback_preview(id: i64) -> Result<(String, String)> {
     let index = m.index_name.clone().unwrap_or_default();
     let table = format!("{}.{}", m.table_schema.clone().unwrap_or_default(), m.table_name.clone().unwrap_or_default());
     Ok(match undo(id, &logged)? {
-        Undo::Drop { statement } => (statement, format!("index {index} on {table} is dropped, without blocking reads or writes, and is not proposed again for indexpilot.guard_cooldown")),
-        Undo::Create { statement } => (statement, format!("index {index} on {table} is built again, without blocking reads or writes")),
+        Undo::Drop { statement } => (
+            statement,
+            format!(
+                "index {index} on {table} is dropped, without blocking reads or writes, and is not proposed again for indexpilot.guard_cooldown"
+            ),
+        ),
+        Undo::Create { statement } => {
+            (statement, format!("index {index} on {table} is built again, without blocking reads or writes"))
+        }
         Undo::Express { enabled } => (
             m.undo.clone().unwrap_or_default(),
-            format!("tenant {} {} field {} of {table}", m.tenant_id.clone().unwrap_or_default(), if enabled { "expresses" } else { "no longer expresses" }, m.field_name.clone().unwrap_or_default()),
+            format!(
+                "tenant {} {} field {} of {table}",
+                m.tenant_id.clone().unwrap_or_default(),
+                if enabled { "expresses" } else { "no longer expresses" },
+                m.field_name.clone().unwrap_or_default()
+            ),
         ),
         Undo::Disable { disabled } => (
             m.undo.clone().unwrap_or_default(),
@@ -236,7 +257,7 @@ fn undo(id: i64, logged: &Logged) -> Result<Undo> {
         ("enable_field" | "disable_field", _) => Ok(Undo::Express { enabled: flag("enabled").unwrap_or(true) }),
         ("disable_system" | "enable_system", _) => Ok(Undo::Disable { disabled: flag("disabled").unwrap_or(false) }),
         (other, _) => Err(Error::new(Kind::NotSupported, format!("mutation {id} cannot be taken back"))
-            .detail(format!("A mutation of kind {other} has nothing to take back.")))
+            .detail(format!("A mutation of kind {other} has nothing to take back."))),
     }
 }
 
@@ -257,9 +278,8 @@ fn drop_statement(m: &Mutation) -> String {
 fn queue_index(m: &Mutation, kind: ActionKind, statement: &str, cause: &str) -> Result<i64> {
     let (schema, table) = (m.table_schema.clone().unwrap_or_default(), m.table_name.clone().unwrap_or_default());
     let index_name = m.index_name.clone().unwrap_or_default();
-    let table_id = catalog::oid_of(&schema, &table)?.ok_or_else(|| {
-        Error::new(Kind::UndefinedTable, format!("table \"{schema}.{table}\" does not exist any more"))
-    })?;
+    let table_id = catalog::oid_of(&schema, &table)?
+        .ok_or_else(|| Error::new(Kind::UndefinedTable, format!("table \"{schema}.{table}\" does not exist any more")))?;
     let index_id = catalog::oid_of(&schema, &index_name)?;
     if kind == ActionKind::Drop {
         let Some(index) = index_id else {
@@ -271,7 +291,9 @@ fn queue_index(m: &Mutation, kind: ActionKind, statement: &str, cause: &str) -> 
         }
     }
     let definition = match kind {
-        ActionKind::Drop => m.after.as_ref().and_then(|a| a.get("definition")).and_then(serde_json::Value::as_str).unwrap_or(statement).to_owned(),
+        ActionKind::Drop => {
+            m.after.as_ref().and_then(|a| a.get("definition")).and_then(serde_json::Value::as_str).unwrap_or(statement).to_owned()
+        }
         _ => statement.to_owned(),
     };
     let id = action::enqueue(&New {

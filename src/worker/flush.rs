@@ -1,7 +1,7 @@
 //! From shared memory to the tables: what capture counted and sampled.
 
-use crate::pg::error::Result;
 use crate::pg::database::current;
+use crate::pg::error::Result;
 use crate::pg::{bgworker, text};
 use crate::store::workload::{self, Counted, SampleRow};
 use crate::{capture, guc};
@@ -43,10 +43,12 @@ fn counted(c: capture::Captured) -> Counted {
         role_id: c.role,
         relations_hash: c.relations_hash.cast_signed(),
         relations: c.relations,
+        relations_complete: !c.relations_truncated,
         command: c.command,
         tenant_id: c.tenant,
         calls: c.calls,
         errors: c.errors,
+        error_ms: c.error_ms,
         rows: c.rows,
         total_ms: c.total_ms,
         sum_squares_ms: c.sum_squares_ms,

@@ -5,8 +5,8 @@ use crate::pg::error::Result;
 use crate::pg::time;
 use crate::store::action::{self, Action, NOBODY, New};
 use crate::store::log::{self, Mutation};
-use crate::store::verification::{self, Verification};
 use crate::store::measure;
+use crate::store::verification::{self, Verification};
 use crate::{guc, worker};
 use indexpilot_core::apply::{Event, Kind, State};
 use indexpilot_core::verify::{Config, Judgement, Verdict, judge};
@@ -15,7 +15,8 @@ use serde_json::json;
 
 /// Judges what is due in this database; called by the worker outside a transaction.
 pub fn run() -> Result<()> {
-    let watched = bgworker::transaction("indexpilot: looking for built indexes", || action::in_states(&[State::Built, State::Verifying]))?;
+    let watched =
+        bgworker::transaction("indexpilot: looking for built indexes", || action::in_states(&[State::Built, State::Verifying]))?;
     for action in watched.iter().filter(|a| a.kind == Kind::Create) {
         bgworker::transaction("indexpilot: verifying", || look(action))?;
     }

@@ -33,12 +33,6 @@ pub fn init() {
     launcher::register();
 }
 
-/// Asks for a visit of the worker to the database soon. Takes effect at once: after a change in the current transaction call
-/// [`wake_after_commit`], or the worker would not see it.
-pub fn wake(database: Oid) {
-    state::want(database, Role::Worker);
-}
-
 /// Asks for the builder and for a visit as soon as the current transaction has committed; forgotten when it aborts.
 pub fn wake_after_commit(database: Oid) {
     xact::at_end(move |committed| {

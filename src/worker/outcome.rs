@@ -177,7 +177,7 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
                 None => None,
             };
             if let Some(ours) = managed::find(tag.as_deref(), &action.index_schema, &action.index_name)? {
-                managed::dropped(&ours.tag, &action.cause)?;
+                managed::dropped(&ours, &action.cause)?;
             }
             if let Some(id) = action.reverts {
                 take_back(id)?;

@@ -33,19 +33,59 @@ pub fn rows() -> Result<Vec<Row>> {
     add("preloaded", Some(c.active.to_string()), "The library was preloaded, so capture and workers can run");
     add("disabled", Some(control.disabled.to_string()), "disable_system() was called in this database");
     add("disabled_reason", control.disabled_reason, "Why, as the caller said");
-    add("capture_templates", Some(format!("{} of {}", c.entries, c.capacity)), "Templates in shared memory, of those that it has room for");
+    add(
+        "capture_templates",
+        Some(format!("{} of {}", c.entries, c.capacity)),
+        "Templates in shared memory, of those that it has room for",
+    );
+    add("capture_databases", Some(c.databases.len().to_string()), "Databases of the server that are captured");
+    add(
+        "capture_samples",
+        Some(format!("{} of {}", c.samples, c.samples_capacity)),
+        "Sampled statements that wait for the worker, of the slots that there are",
+    );
+    add("capture_epoch", Some(c.epoch.to_string()), "Changes whenever shared memory was made anew: at a start, and after a crash");
     add("capture_dropped", Some(c.dropped.to_string()), "Executions that were not counted because shared memory was full or busy");
     add("capture_evicted", Some(c.evicted.to_string()), "Idle templates that made room in shared memory; nothing of them was lost");
-    add("capture_without_queryid", Some(c.without_queryid.to_string()), "Executions without query identifier; set compute_query_id = auto or on");
+    add(
+        "capture_without_queryid",
+        Some(c.without_queryid.to_string()),
+        "Executions without query identifier; set compute_query_id = auto or on",
+    );
     add("capture_samples_dropped", Some(c.samples_dropped.to_string()), "Sampled statements dropped because all slots were taken");
     add("capture_samples_too_long", Some(c.samples_too_long.to_string()), "Statements too long to be sampled");
-    add("capture_untracked", Some(c.untracked.to_string()), "Statements not tracked because too many ran or had open cursors in their session");
+    add(
+        "capture_untracked",
+        Some(c.untracked.to_string()),
+        "Statements not tracked because too many ran or had open cursors in their session",
+    );
     add("capture_failures", Some(c.failures.to_string()), "Failures inside capture, which were caught and cost nobody anything");
     add("shared_memory_bytes", Some(c.bytes.to_string()), "Shared memory that IndexPilot takes");
     let w = worker::processes();
     let pid = |pid: Option<i32>| pid.filter(|p| *p > 0).map(|p| p.to_string());
     add("launcher_pid", pid(w.as_ref().map(|w| w.launcher)), "Process that starts the workers");
-    add("workers_refused", w.as_ref().map(|w| w.refused.to_string()), "Times that no slot was free for a worker; raise max_worker_processes");
+    add(
+        "workers_refused",
+        w.as_ref().map(|w| w.refused.to_string()),
+        "Times that no slot was free for a worker; raise max_worker_processes",
+    );
+    add(
+        "workers_retry_at",
+        w.as_ref().and_then(|w| w.retry_at).map(|t| format!("{t:.0}")),
+        "When a worker is asked for again after that, seconds since 1970",
+    );
+    add(
+        "databases_unserved",
+        w.as_ref().map(|w| w.unserved.to_string()),
+        "Times that a database was left alone because too many are looked after",
+    );
+    let here = w.as_ref().and_then(|w| w.database.as_ref());
+    add(
+        "registered",
+        Some(here.is_some_and(|k| k.registered).to_string()),
+        "A worker found the extension in this database, so it is captured",
+    );
+    add("builder_pid", pid(here.map(|k| k.builder)), "Process that carries out actions in this database");
     let counts: Option<Counts> = spi::row(
         "SELECT (SELECT pg_catalog.count(*) FROM indexpilot.workload) AS templates,
                 (SELECT pg_catalog.count(*) FROM indexpilot.workload WHERE plan_state = 'unplannable') AS unplannable,

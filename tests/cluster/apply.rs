@@ -21,7 +21,12 @@ fn with(builder: indexpilot_tests::Builder) -> Result<Cluster> {
         .setting("autovacuum", "off")
         .start()?;
     let mut admin = cluster.connect("postgres", "postgres")?;
-    for sql in ["CREATE ROLE shopkeeper LOGIN CREATEDB", "CREATE ROLE stranger LOGIN", "CREATE ROLE clerk", "CREATE DATABASE shop OWNER shopkeeper"] {
+    for sql in [
+        "CREATE ROLE shopkeeper LOGIN CREATEDB",
+        "CREATE ROLE stranger LOGIN",
+        "CREATE ROLE clerk",
+        "CREATE DATABASE shop OWNER shopkeeper",
+    ] {
         admin.batch_execute(sql)?;
     }
     connect(&cluster)?.batch_execute(
@@ -59,7 +64,8 @@ fn reach(db: &mut Client, id: i64, states: &[&str]) -> Result<String> {
     let mut state = String::new();
     let waited = poll_until(LIMIT, &format!("action {id} to be one of {states:?}"), || {
         // Once built, an index is watched; with which success is not the matter here.
-        let sql = "SELECT CASE WHEN state IN ('verifying', 'kept') THEN 'built' ELSE state END FROM indexpilot.actions WHERE id = $1";
+        let sql =
+            "SELECT CASE WHEN state IN ('verifying', 'kept') THEN 'built' ELSE state END FROM indexpilot.actions WHERE id = $1";
         state = db.query_one(sql, &[&id])?.get(0);
         Ok(states.contains(&state.as_str()))
     });
@@ -181,7 +187,9 @@ fn a_killed_build_is_cleared_up_and_retried() -> Result<()> {
     let pid = mid_build(&mut db)?;
     cluster.kill9(pid)?;
     // The server ends all sessions and recovers.
-    poll_until(LIMIT, "the server to recover", || Ok(connect(&cluster).and_then(|mut db| number(&mut db, "SELECT 1::bigint")).is_ok()))?;
+    poll_until(LIMIT, "the server to recover", || {
+        Ok(connect(&cluster).and_then(|mut db| number(&mut db, "SELECT 1::bigint")).is_ok())
+    })?;
     let mut db = connect(&cluster)?;
     assert_eq!(reach(&mut db, id, &["queued", "failed", "built"])?, "queued");
     assert_eq!(unusable(&mut db)?, 0);

@@ -30,9 +30,11 @@ use problem::Problem;
 use validate::Validated;
 
 /// Relative gap at which the solver may stop.
-const GAP: f64 = 1e-4;
+const GAP: f64 = 2e-3;
 /// Rounds of solving and validating.
 const MAX_ROUNDS: usize = 12;
+/// Seconds that the greedy choice may take beyond the time limit: without it there might be no choice at all.
+const GREEDY_EXTRA_S: f64 = 1.0;
 /// Share of the time limit after which no more questions are asked about single queries.
 const EXPLORE_SHARE: f64 = 0.6;
 
@@ -146,19 +148,22 @@ pub fn solve(
     let mut bound = problem.lower_bound();
     let mut forbidden_before = usize::MAX;
     let mut seen: Vec<Vec<CandidateIdx>> = Vec::new();
-    for _ in 0..MAX_ROUNDS {
+    for round in 0..MAX_ROUNDS {
         let left = config.time_limit_s - elapsed_s();
-        let mut sets = vec![(Method::Greedy, greedy::choose(&problem, &best.set, &mut || memo.interrupted())?)];
+        let mut sets = Vec::new();
         if left > 0.0 {
             // A solver that fails leaves the greedy set: the result says so by its method.
             let solved = milp::choose(&problem, milp, left, GAP).ok();
+            bound = solved.as_ref().map_or_else(|| problem.lower_bound(), |(_, proved)| *proved);
+            sets.extend(solved.map(|(set, _)| (Method::Milp, set)));
             if memo.interrupted() {
                 return Err(SelectError::Cancelled);
             }
-            if let Some((set, proved)) = solved {
-                bound = bound.max(proved);
-                sets.insert(0, (Method::Milp, set));
-            }
+        }
+        if round == 0 || sets.is_empty() {
+            let mut go_on =
+                || if memo.interrupted() { Err(Cancelled) } else { Ok(elapsed_s() < config.time_limit_s + GREEDY_EXTRA_S) };
+            sets.push((Method::Greedy, greedy::choose(&problem, &mut go_on)?));
         }
         let mut changed = false;
         for (method, set) in sets {

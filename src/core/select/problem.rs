@@ -51,6 +51,8 @@ pub(super) struct Problem {
     pub forbidden: Vec<Vec<CandidateIdx>>,
     pub min_gain: f64,
     pub max_regression: f64,
+    /// The whole objective without any candidate.
+    total: f64,
 }
 
 impl Problem {
@@ -79,6 +81,7 @@ impl Problem {
             forbidden: Vec::new(),
             min_gain: config.min_gain,
             max_regression: config.max_regression,
+            total: 0.0,
         }
     }
 
@@ -86,6 +89,7 @@ impl Problem {
     pub fn price_sizes(&mut self) {
         let all: f64 = self.items.iter().map(|i| i.pages as f64).sum();
         let base: f64 = self.order.iter().map(|&q| self.queries[q].weight * self.queries[q].base).sum();
+        self.total = base;
         let per_page = SIZE_PRICE * if base > 0.0 { base } else { 1.0 } / all.max(1.0);
         for item in &mut self.items {
             item.price = per_page * item.pages as f64;
@@ -122,6 +126,11 @@ impl Problem {
             }
         }
         changed
+    }
+
+    /// Differences of the objective up to this are rounding.
+    pub fn rounding(&self) -> f64 {
+        self.total * 1e-12
     }
 
     pub fn forbidden_len(&self) -> usize {

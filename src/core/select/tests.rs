@@ -7,12 +7,17 @@ use crate::size::Size;
 use crate::whatif::PlanCost;
 use proptest::prelude::*;
 
+/// The cost of reading a table whole, and with each candidate that helps.
+type Access = (f64, Vec<(CandidateIdx, f64)>);
+/// A table's number, the cost of reading it, and the share of it that each of its candidates leaves.
+type Read = (usize, f64, Vec<f64>);
+
 /// A planner whose queries read up to two tables. Each candidate on a table has a cost of access; the cheapest is used; reading
 /// without index has a cost too. So the plan with more candidates is never dearer.
 #[derive(Clone, Debug)]
 struct Additive {
     /// Per query: per table, the cost of reading it whole, and with each candidate that helps.
-    access: Vec<Vec<(f64, Vec<(CandidateIdx, f64)>)>>,
+    access: Vec<Vec<Access>>,
     cancelled: bool,
 }
 
@@ -60,6 +65,19 @@ impl Milp for Broken {
     }
 }
 
+/// HiGHS, telling how long it takes.
+struct Timed;
+
+impl Milp for Timed {
+    fn solve(&mut self, problem: good_lp::solvers::highs::HighsProblem, limit: f64, gap: f64) -> Result<MilpResult, String> {
+        let start = std::time::Instant::now();
+        let result = Uninterruptible.solve(problem, limit, gap);
+        let gap = result.as_ref().map(|r| r.gap);
+        println!("solver: {:.2} s, gap {gap:?}", start.elapsed().as_secs_f64());
+        result
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Case {
     queries: Vec<Query>,
@@ -84,7 +102,7 @@ fn candidate(table: u32, column: i16, pages: u64) -> Candidate {
 impl Case {
     /// `pages[t]` are the sizes of the candidates on table t (numbered through); `reads` are per query calls, and per table number
     /// the cost of reading it and the share of it that each of its candidates leaves.
-    fn new(pages: &[Vec<u64>], reads: &[(f64, Vec<(usize, f64, Vec<f64>)>)], inserts: f64) -> Case {
+    fn new(pages: &[Vec<u64>], reads: &[(f64, Vec<Read>)], inserts: f64) -> Case {
         let mut candidates = Vec::new();
         let mut numbers: Vec<Vec<CandidateIdx>> = Vec::new();
         let mut tables = Vec::new();
@@ -336,7 +354,7 @@ fn cancelling_and_running_out_of_time() {
     assert_eq!(case.solve_with(&mut cancelled, &mut Uninterruptible).unwrap_err(), SelectError::Cancelled);
     let generated = Generated { candidates: case.candidates.clone(), rejected: Vec::new() };
     let late =
-        solve(&case.queries, &case.catalog, generated, &mut case.oracle.clone(), &mut Uninterruptible, &mut || 1e9, &case.config);
+        solve(&case.queries, &case.catalog, generated, &mut case.oracle.clone(), &mut Uninterruptible, &mut || 60.5, &case.config);
     let late = late.unwrap();
     assert_eq!((late.method, chosen(&late)), (Method::Greedy, vec![1]));
 }
@@ -345,4 +363,44 @@ fn cancelling_and_running_out_of_time() {
 fn nothing_to_do() {
     let empty = Case::new(&[vec![]], &[], 0.0).solve();
     assert!(empty.chosen.is_empty() && empty.rejected.is_empty() && empty.gap == 0.0);
+}
+
+/// How long a large workload takes: `cargo test --release -p indexpilot-core large -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn a_large_workload() {
+    let mut state = 7_u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let pages: Vec<Vec<u64>> = (0..40).map(|_| (0..10).map(|_| 10 + (random() * 1000.0) as u64).collect()).collect();
+    let reads: Vec<_> = (0..200)
+        .map(|_| {
+            let mut tables: Vec<usize> = (0..1 + (random() * 3.0) as usize).map(|_| (random() * 40.0) as usize).collect();
+            tables.sort_unstable();
+            tables.dedup();
+            let uses =
+                tables.into_iter().map(|t| (t, 10.0 + random() * 1e4, (0..10).map(|_| 0.02 + random() * 1.5).collect())).collect();
+            (1.0 + random() * 100.0, uses)
+        })
+        .collect();
+    let mut case = Case::new(&pages, &reads, 10.0);
+    case.config.budget = pages.iter().flatten().sum::<u64>() * PAGE / 10;
+    for milp in [&mut Broken as &mut dyn Milp, &mut Timed] {
+        let start = std::time::Instant::now();
+        let generated = Generated { candidates: case.candidates.clone(), rejected: Vec::new() };
+        let mut elapsed = || start.elapsed().as_secs_f64();
+        let s = solve(&case.queries, &case.catalog, generated, &mut case.oracle.clone(), milp, &mut elapsed, &case.config).unwrap();
+        println!(
+            "{:?}: {:.3} to {:.3}, gap {:.4}, {} indexes, {} calls, {:.2} s",
+            s.method,
+            s.objective_before,
+            s.objective_after,
+            s.gap,
+            s.chosen.len(),
+            s.planner_calls,
+            start.elapsed().as_secs_f64()
+        );
+    }
 }

@@ -66,7 +66,6 @@ pub(super) fn tidy(problem: &Problem, memo: &mut Memo<'_>, mut best: Validated) 
         let fewer = set(problem, memo, &without)?;
         if fewer.allowed && problem.better(&fewer, &best) {
             best = Validated { method: best.method, ..fewer };
-            at = 0;
         } else {
             at += 1;
         }
