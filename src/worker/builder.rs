@@ -115,6 +115,7 @@ fn remove_orphans() -> Result<()> {
 }
 
 /// What reviewing an action came to.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 enum Reviewed {
     /// It may start: what to run and on what.
     Go { table: Table, index: Option<Index>, statement: String, findings: serde_json::Value },
@@ -233,20 +234,19 @@ fn review(action: &Action) -> Result<Reviewed> {
 
 /// The index that a drop or a rebuild is about: by the tag of the action that is taken back, else by OID, else by name.
 fn target(action: &Action) -> Result<Option<Index>> {
-    if let Some(reverted) = action.reverts {
-        if let Some(reverted) = action::get(reverted)? {
-            let found = reconcile::tagged(&reverted.tag)?.into_iter().filter(|i| i.table_id == action.table_id);
-            if let [one] = found.collect::<Vec<_>>().as_slice() {
-                return Ok(Some(one.clone()));
-            }
+    if let Some(reverted) = action.reverts
+        && let Some(reverted) = action::get(reverted)?
+    {
+        let found = reconcile::tagged(&reverted.tag)?.into_iter().filter(|i| i.table_id == action.table_id);
+        if let [one] = found.collect::<Vec<_>>().as_slice() {
+            return Ok(Some(one.clone()));
         }
     }
-    if let Some(oid) = action.index_id {
-        if let Some(index) = reconcile::by_oid(oid)? {
-            if index.table_id == action.table_id {
-                return Ok(Some(index));
-            }
-        }
+    if let Some(oid) = action.index_id
+        && let Some(index) = reconcile::by_oid(oid)?
+        && index.table_id == action.table_id
+    {
+        return Ok(Some(index));
     }
     Ok(reconcile::by_name(&action.index_schema, &action.index_name)?.filter(|i| i.table_id == action.table_id))
 }
