@@ -114,18 +114,17 @@ fn remove_orphans() -> Result<()> {
     Ok(())
 }
 
-/// What reviewing an action came to.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
-enum Reviewed {
-    /// It may start: what to run and on what.
-    Go { table: Table, index: Option<Index>, statement: String, findings: serde_json::Value },
-    /// Its row says what became of it.
-    Settled,
+/// An action that may start: what to run and on what.
+struct Cleared {
+    table: Table,
+    index: Option<Index>,
+    statement: String,
+    findings: serde_json::Value,
 }
 
 fn carry_out(action: &Action) -> Result<()> {
     let reviewed = transaction("indexpilot: reviewing an action", || review(action))?;
-    let Reviewed::Go { table, index, statement, findings } = reviewed else { return Ok(()) };
+    let Some(Cleared { table, index, statement, findings }) = reviewed else { return Ok(()) };
     // The intent is committed before anything else happens.
     let started = transaction("indexpilot: starting an action", || {
         if !facts::try_lock(action.table_id)? {
@@ -161,8 +160,8 @@ fn carry_out(action: &Action) -> Result<()> {
     transaction("indexpilot: releasing the table", || facts::unlock(action.table_id))
 }
 
-/// Looks at the action, the catalog and the guard rules. In a transaction.
-fn review(action: &Action) -> Result<Reviewed> {
+/// Looks at the action, the catalog and the guard rules. `None` when it may not start: its row says why. In a transaction.
+fn review(action: &Action) -> Result<Option<Cleared>> {
     let Some(table) = facts::table(action.table_id)? else {
         return give_up(action, "the table does not exist any more");
     };
@@ -219,14 +218,14 @@ fn review(action: &Action) -> Result<Reviewed> {
             if action.state == State::Blocked {
                 action::transition(action.id, State::Blocked, Event::Unblock)?;
             }
-            Ok(Reviewed::Go { table, index, statement, findings: document })
+            Ok(Some(Cleared { table, index, statement, findings: document }))
         }
         Verdict::Wait => {
             if action.state == State::Blocked {
                 action::transition(action.id, State::Blocked, Event::Unblock)?;
             }
             action::postpone(action.id, WAIT_S, Some(&why), Some(&document))?;
-            Ok(Reviewed::Settled)
+            Ok(None)
         }
         Verdict::Refuse => block(action, &why, Some(&document)),
     }
@@ -308,16 +307,16 @@ pub fn guard_config() -> guard::Config {
     }
 }
 
-fn give_up(action: &Action, why: &str) -> Result<Reviewed> {
+fn give_up(action: &Action, why: &str) -> Result<Option<Cleared>> {
     let failure = Failure::permanent(Error::new(ErrorKind::WrongObject, why));
     outcome::record(action, Event::Fail, None, Some(&failure), None)?;
-    Ok(Reviewed::Settled)
+    Ok(None)
 }
 
-fn block(action: &Action, why: &str, findings: Option<&serde_json::Value>) -> Result<Reviewed> {
+fn block(action: &Action, why: &str, findings: Option<&serde_json::Value>) -> Result<Option<Cleared>> {
     action::postpone(action.id, BLOCKED_S, Some(why), findings)?;
     if action.state != State::Blocked {
         outcome::record_blocked(action, why)?;
     }
-    Ok(Reviewed::Settled)
+    Ok(None)
 }
