@@ -122,12 +122,8 @@ run() {
     setup) step setup tools/setup.sh ;;
     fmt) step fmt cargo fmt --all --check ;;
     clippy) step clippy cargo clippy --workspace --all-targets -- -D warnings ;;
-<<<<<<< HEAD
     # Private modules are documented too, so links to them are fine.
     doc) RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' step doc cargo doc --workspace --no-deps --document-private-items ;;
-=======
-    doc) RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' step doc cargo doc --workspace --no-deps --document-private-items ;;
->>>>>>> 1ec554156770ec6ef538e6297b49a44f52096e62
     core) step core core_tests ;;
     install) step install env -u PG_CONFIG tools/install.sh ;;
     pgtest) step pgtest pg_tests ;;
