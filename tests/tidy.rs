@@ -131,6 +131,8 @@ fn nothing_panics_outside_tests() {
 fn nothing_is_left_half_done() {
     objects(rules::no_leftovers, "src/x.rs", concat!("// TO", "DO: this\n"));
     all_files(rules::no_leftovers);
+    objects(rules::no_conflicts, "pg_regress/expected/x.out", "<<<<<<< HEAD\nf\n");
+    all_files(rules::no_conflicts);
 }
 
 #[test]

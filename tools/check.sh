@@ -52,6 +52,8 @@ core_tests() {
 pg_tests() {
   local data
   data=$(reachable pgtest)/data
+  rm -rf "$data" && mkdir "$data"
+  if is_root; then chown postgres "$data"; fi # for the socket
   CARGO_PGRX_TEST_PGDATA=$data cargo pgrx test "pg$pg_major"
 }
 
@@ -120,7 +122,8 @@ run() {
     setup) step setup tools/setup.sh ;;
     fmt) step fmt cargo fmt --all --check ;;
     clippy) step clippy cargo clippy --workspace --all-targets -- -D warnings ;;
-    doc) RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' step doc cargo doc --workspace --no-deps --document-private-items ;;
+    # Private modules are documented too, so links to them are fine.
+    doc) RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' step doc cargo doc --workspace --no-deps --document-private-items ;;
     core) step core core_tests ;;
     install) step install env -u PG_CONFIG tools/install.sh ;;
     pgtest) step pgtest pg_tests ;;

@@ -7,4 +7,3 @@ for dir in "$CARGO_TARGET_DIR"/cluster/* "$CARGO_TARGET_DIR"/server/scratch; do
   owner=$(sed -E 's/.*-([0-9]+)-[0-9]+$/\1/; t; s/.*-([0-9]+)$/\1/; t; s/.*//' <<<"$dir")
   if [ -d "$dir" ] && { [ -z "$owner" ] || ! [ -d "/proc/$owner" ]; }; then cluster_remove "$dir"; fi
 done
-rm -rf "$CARGO_TARGET_DIR/check"

@@ -23,9 +23,10 @@ nm -g --defined-only "$archive" 2>/dev/null | awk 'NF == 3 {print $3}' | names >
 nm -g --undefined-only "$archive" 2>/dev/null | awk 'NF == 2 {print $2}' | names | comm -23 - "$dir/archive-defines" >"$dir/archive-needs"
 
 failed=0
-fail() { echo "FAILED: $1: $(head -8 | tr '\n' ' ')"; failed=1; }
+fail() { echo "FAILED: $1: $2"; failed=1; }
 none() { # FILE FILE MESSAGE: nothing is in both
-  if comm -12 "$1" "$2" | grep -q .; then comm -12 "$1" "$2" | fail "$3"; fi
+  comm -12 "$1" "$2" >"$dir/both"
+  if [ -s "$dir/both" ]; then fail "$3" "$(head -8 "$dir/both" | tr '\n' ' ')"; fi
 }
 [ "$(wc -l <"$dir/server")" -gt 1000 ] || { echo "FAILED: $server exports next to nothing: not a server"; exit 1; }
 [ -s "$dir/archive-defines" ] || { echo "FAILED: $archive defines nothing"; exit 1; }
@@ -35,12 +36,12 @@ none "$dir/archive-needs" "$dir/server" "libpg_query would take from the server"
 none "$dir/so-exports" "$dir/archive-defines" "the extension exports symbols of libpg_query"
 for symbol in palloc pfree errstart errfinish CurrentMemoryContext PG_exception_stack error_context_stack; do
   if ! grep -qx "$symbol" "$dir/so-needs" && grep -qx "$symbol" "$dir/so-defines"; then
-    echo "$symbol" | fail "bound inside the extension instead of in the server"
+    fail "bound inside the extension instead of in the server" "$symbol"
   fi
 done
-grep -qx palloc "$dir/so-needs" || echo palloc | fail "not taken from the server"
+grep -qx palloc "$dir/so-needs" || fail "not taken from the server" palloc
 # Static thread-local storage is scarce: a library that wants much of it cannot be loaded.
-if readelf -dW "$so" | grep -q STATIC_TLS; then echo "$so" | fail "wants static thread-local storage"; fi
+if readelf -dW "$so" | grep -q STATIC_TLS; then fail "wants static thread-local storage" "$so"; fi
 
 echo "libpg_query defines $(wc -l <"$dir/archive-defines") symbols and needs $(wc -l <"$dir/archive-needs");" \
   "the extension takes $(comm -12 "$dir/so-needs" "$dir/server" | wc -l) from the server and exports $(wc -l <"$dir/so-exports")"

@@ -179,7 +179,7 @@ mod tests {
             ("SELECT 1; SELECT 2", "0A000"),
             ("", "0A000"),
             ("SELECT * INTO copy FROM orders", "0A000"),
-            ("EXPLAIN SELECT 1", "0A000"),
+            ("SHOW work_mem", "0A000"),
             ("SELEC 1", "42601"),
             ("SELECT missing FROM orders", "42703"),
             ("SELECT * FROM missing", "42P01"),

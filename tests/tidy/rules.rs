@@ -244,6 +244,12 @@ pub fn ddl_in_apply(file: &Source) -> Complaints {
     }
 }
 
+/// A merge is finished when it is committed.
+pub fn no_conflicts(file: &Source) -> Complaints {
+    let marker = |l: &str| l.starts_with("<<<<<<< ") || l.starts_with(">>>>>>> ");
+    lines_with(file.text.lines().enumerate(), marker, "left over from a merge")
+}
+
 /// What is committed says nothing of the machine that it was written on.
 pub fn no_machine_paths(file: &Source) -> Complaints {
     let paths = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
