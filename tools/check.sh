@@ -120,7 +120,7 @@ run() {
     setup) step setup tools/setup.sh ;;
     fmt) step fmt cargo fmt --all --check ;;
     clippy) step clippy cargo clippy --workspace --all-targets -- -D warnings ;;
-    doc) RUSTDOCFLAGS='-D warnings' step doc cargo doc --workspace --no-deps --document-private-items ;;
+    doc) RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' step doc cargo doc --workspace --no-deps --document-private-items ;;
     core) step core core_tests ;;
     install) step install env -u PG_CONFIG tools/install.sh ;;
     pgtest) step pgtest pg_tests ;;

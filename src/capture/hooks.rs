@@ -384,7 +384,7 @@ unsafe fn started(query: *mut pg_sys::QueryDesc) {
     // SAFETY: a started query has its plan; the rest are variables of the backend.
     unsafe {
         let Some(plan) = (*query).plannedstmt.as_ref() else { return };
-        let queryid = plan.queryId as u64;
+        let queryid = compat::query_id(plan);
         if queryid == 0 {
             // The query inside a utility command has no identifier of its own before version 18.
             if !UTILITY.get() {

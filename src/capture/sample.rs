@@ -57,7 +57,7 @@ pub struct CapturedSample {
     pub queryid: u64,
     pub relations_hash: u64,
     /// OIDs of the base tables, ascending, at most 16.
-    #[cfg_attr(not(feature = "pg_test"), expect(dead_code, reason = "the hash names the template; tests ask by table"))]
+    #[cfg_attr(not(any(test, feature = "pg_test")), expect(dead_code, reason = "the hash names the template; tests ask by table"))]
     pub relations: Vec<u32>,
     /// The statement alone, with its literals. Of EXECUTE, COPY and the like it is the whole utility statement that contains it
     /// (`PREPARE p AS SELECT ...`).

@@ -201,3 +201,11 @@ pub unsafe fn executor_run(previous: pg_sys::ExecutorRun_hook_type, query: *mut 
 
 /// MERGE, since version 15.
 pub const CMD_MERGE: pg_sys::CmdType::Type = pg_sys::CmdType::CMD_MERGE;
+
+/// Query identifier of a plan, bit for bit; signed since version 18.
+pub fn query_id(plan: &pg_sys::PlannedStmt) -> u64 {
+    #[cfg(not(feature = "pg18"))]
+    return plan.queryId;
+    #[cfg(feature = "pg18")]
+    return plan.queryId.cast_unsigned();
+}

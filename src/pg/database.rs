@@ -181,10 +181,11 @@ unsafe fn must_be_empty(name: *const c_char, dropped: bool) {
     }
     // SAFETY: looks the name up; nothing is raised when there is none.
     let database = unsafe { pg_sys::get_database_oid(name, true) };
-    if database != pg_sys::InvalidOid && compat::owns_database(database, role::current()) {
-        if let Some(listener) = LISTENER.get() {
-            listener(Event::MustBeEmpty { database, dropped });
-        }
+    if database != pg_sys::InvalidOid
+        && compat::owns_database(database, role::current())
+        && let Some(listener) = LISTENER.get()
+    {
+        listener(Event::MustBeEmpty { database, dropped });
     }
 }
 

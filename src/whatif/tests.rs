@@ -487,7 +487,7 @@ mod tests {
     fn the_oracle_averages_samples() {
         set_up();
         let candidates: Vec<Candidate> = ["CREATE INDEX ON orders (status)", "CREATE INDEX ON orders (customer_id)"]
-            .map(|d| sized(d))
+            .map(sized)
             .map(|(def, size)| Candidate { def, size, queries: vec![0] })
             .into();
         let texts = ["SELECT * FROM orders WHERE customer_id = 42", "SELECT * FROM orders WHERE customer_id < 40"];

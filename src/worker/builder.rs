@@ -114,17 +114,17 @@ fn remove_orphans() -> Result<()> {
     Ok(())
 }
 
-/// What reviewing an action came to.
-enum Reviewed {
-    /// It may start: what to run and on what.
-    Go { table: Table, index: Option<Index>, statement: String, findings: serde_json::Value },
-    /// Its row says what became of it.
-    Settled,
+/// An action that may start: what to run and on what.
+struct Cleared {
+    table: Table,
+    index: Option<Index>,
+    statement: String,
+    findings: serde_json::Value,
 }
 
 fn carry_out(action: &Action) -> Result<()> {
     let reviewed = transaction("indexpilot: reviewing an action", || review(action))?;
-    let Reviewed::Go { table, index, statement, findings } = reviewed else { return Ok(()) };
+    let Some(Cleared { table, index, statement, findings }) = reviewed else { return Ok(()) };
     // The intent is committed before anything else happens.
     let started = transaction("indexpilot: starting an action", || {
         if !facts::try_lock(action.table_id)? {
@@ -160,8 +160,8 @@ fn carry_out(action: &Action) -> Result<()> {
     transaction("indexpilot: releasing the table", || facts::unlock(action.table_id))
 }
 
-/// Looks at the action, the catalog and the guard rules. In a transaction.
-fn review(action: &Action) -> Result<Reviewed> {
+/// Looks at the action, the catalog and the guard rules. `None` when it may not start: its row says why. In a transaction.
+fn review(action: &Action) -> Result<Option<Cleared>> {
     let Some(table) = facts::table(action.table_id)? else {
         return give_up(action, "the table does not exist any more");
     };
@@ -218,14 +218,14 @@ fn review(action: &Action) -> Result<Reviewed> {
             if action.state == State::Blocked {
                 action::transition(action.id, State::Blocked, Event::Unblock)?;
             }
-            Ok(Reviewed::Go { table, index, statement, findings: document })
+            Ok(Some(Cleared { table, index, statement, findings: document }))
         }
         Verdict::Wait => {
             if action.state == State::Blocked {
                 action::transition(action.id, State::Blocked, Event::Unblock)?;
             }
             action::postpone(action.id, WAIT_S, Some(&why), Some(&document))?;
-            Ok(Reviewed::Settled)
+            Ok(None)
         }
         Verdict::Refuse => block(action, &why, Some(&document)),
     }
@@ -233,20 +233,19 @@ fn review(action: &Action) -> Result<Reviewed> {
 
 /// The index that a drop or a rebuild is about: by the tag of the action that is taken back, else by OID, else by name.
 fn target(action: &Action) -> Result<Option<Index>> {
-    if let Some(reverted) = action.reverts {
-        if let Some(reverted) = action::get(reverted)? {
-            let found = reconcile::tagged(&reverted.tag)?.into_iter().filter(|i| i.table_id == action.table_id);
-            if let [one] = found.collect::<Vec<_>>().as_slice() {
-                return Ok(Some(one.clone()));
-            }
+    if let Some(reverted) = action.reverts
+        && let Some(reverted) = action::get(reverted)?
+    {
+        let found = reconcile::tagged(&reverted.tag)?.into_iter().filter(|i| i.table_id == action.table_id);
+        if let [one] = found.collect::<Vec<_>>().as_slice() {
+            return Ok(Some(one.clone()));
         }
     }
-    if let Some(oid) = action.index_id {
-        if let Some(index) = reconcile::by_oid(oid)? {
-            if index.table_id == action.table_id {
-                return Ok(Some(index));
-            }
-        }
+    if let Some(oid) = action.index_id
+        && let Some(index) = reconcile::by_oid(oid)?
+        && index.table_id == action.table_id
+    {
+        return Ok(Some(index));
     }
     Ok(reconcile::by_name(&action.index_schema, &action.index_name)?.filter(|i| i.table_id == action.table_id))
 }
@@ -308,16 +307,16 @@ pub fn guard_config() -> guard::Config {
     }
 }
 
-fn give_up(action: &Action, why: &str) -> Result<Reviewed> {
+fn give_up(action: &Action, why: &str) -> Result<Option<Cleared>> {
     let failure = Failure::permanent(Error::new(ErrorKind::WrongObject, why));
     outcome::record(action, Event::Fail, None, Some(&failure), None)?;
-    Ok(Reviewed::Settled)
+    Ok(None)
 }
 
-fn block(action: &Action, why: &str, findings: Option<&serde_json::Value>) -> Result<Reviewed> {
+fn block(action: &Action, why: &str, findings: Option<&serde_json::Value>) -> Result<Option<Cleared>> {
     action::postpone(action.id, BLOCKED_S, Some(why), findings)?;
     if action.state != State::Blocked {
         outcome::record_blocked(action, why)?;
     }
-    Ok(Reviewed::Settled)
+    Ok(None)
 }

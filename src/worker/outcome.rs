@@ -222,10 +222,10 @@ pub fn record_blocked(action: &Action, why: &str) -> Result<()> {
 
 /// The create action whose index was dropped.
 fn take_back(id: i64) -> Result<()> {
-    if let Some(reverted) = action::get(id)? {
-        if matches!(reverted.state, State::Built | State::Verifying | State::Kept) {
-            action::transition(id, reverted.state, Event::Revert)?;
-        }
+    if let Some(reverted) = action::get(id)?
+        && matches!(reverted.state, State::Built | State::Verifying | State::Kept)
+    {
+        action::transition(id, reverted.state, Event::Revert)?;
     }
     Ok(())
 }

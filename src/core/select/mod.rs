@@ -7,7 +7,7 @@
 //!    a query gets too expensive is forbidden; then step 2 again, until nothing changes or the time is over.
 //! 4. The best validated set is returned, without indexes that no plan uses or that do not pay for themselves.
 //!
-//! The objective is a time per hour of workload: Σ weight·cost over the queries, what maintaining the indexes costs ([`write`]), and
+//! The objective is a time per hour of workload: Σ weight·cost over the queries, what maintaining the indexes costs ([`mod@write`]), and
 //! a price of size so small that it only decides between equals. Without measured times its unit is planner cost instead.
 
 mod explain;
