@@ -6,8 +6,9 @@ use crate::pg::{bgworker, text};
 use crate::store::workload::{self, Counted, SampleRow};
 use crate::{capture, guc};
 
-/// Samples kept of each template: enough to see skew, few enough to plan all of them.
-const SAMPLES_KEPT: usize = 3;
+/// Samples kept of each template: enough to see skew (of tenants with power-law sizes, three samples often miss every large one),
+/// few enough to plan all of them.
+const SAMPLES_KEPT: usize = 12;
 
 /// Moves what was captured in this database to the tables; returns the number of templates that had run. When another session is
 /// just doing it, nothing is taken and nothing is lost.

@@ -21,6 +21,8 @@ const MAX_PLAIN_PER_USE: usize = 8;
 const MAX_COVERING_PER_USE: usize = 4;
 /// Candidates kept in all.
 const MAX_CANDIDATES: usize = 400;
+/// So many of the best for each use of a table are kept before any other, however small the query's part in the workload is.
+const SAFE_PER_USE: usize = 2;
 
 /// Limits of the search.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +87,8 @@ pub fn generate(queries: &[Query], catalog: &Catalog, config: &Config) -> Genera
     // Per definition: score, and the queries it was made for.
     let mut found: BTreeMap<IndexDef, f64> = BTreeMap::new();
     let mut wanted: BTreeMap<IndexDef, BTreeSet<QueryIdx>> = BTreeMap::new();
+    // Best place that a definition takes among those for the same use.
+    let mut places: BTreeMap<IndexDef, usize> = BTreeMap::new();
     let shares = score::column_shares(queries, &order);
     for &q in &order {
         for usage in &queries[q].shape.relations {
@@ -92,7 +96,10 @@ pub fn generate(queries: &[Query], catalog: &Catalog, config: &Config) -> Genera
             let plain = btree::candidates(usage, table, fields, &shares, config.max_columns);
             let covering = covering::candidates(usage, table, fields, &plain);
             for (defs, most) in [(plain, MAX_PLAIN_PER_USE), (covering, MAX_COVERING_PER_USE)] {
-                for (score, def) in best(defs.into_iter().map(|d| (score::of_use(&d, usage, table), d)).collect(), most) {
+                let scored = best(defs.into_iter().map(|d| (score::of_use(&d, usage, table), d)).collect(), most);
+                for (place, (score, def)) in scored.into_iter().enumerate() {
+                    let best_place = places.entry(def.clone()).or_insert(place);
+                    *best_place = place.min(*best_place);
                     *found.entry(def.clone()).or_insert(0.0) += score * importance[q];
                     wanted.entry(def).or_default().insert(q);
                 }
@@ -107,7 +114,7 @@ pub fn generate(queries: &[Query], catalog: &Catalog, config: &Config) -> Genera
             found.entry(def).or_insert(score);
         }
     }
-    let kept = best(found.into_iter().map(|(d, s)| (s, d)).collect(), MAX_CANDIDATES);
+    let kept = keep(found, &places);
     let candidates = kept
         .into_iter()
         .filter_map(|(_, def)| {
@@ -117,6 +124,16 @@ pub fn generate(queries: &[Query], catalog: &Catalog, config: &Config) -> Genera
         })
         .collect();
     Generated { candidates, rejected }
+}
+
+/// At most [`MAX_CANDIDATES`], by score: the best of every use first, then what the score alone says. By score alone, a few costly
+/// queries would crowd out every index of a frequent cheap one.
+fn keep(found: BTreeMap<IndexDef, f64>, places: &BTreeMap<IndexDef, usize>) -> Vec<(f64, IndexDef)> {
+    let place = |def: &IndexDef| places.get(def).map_or(SAFE_PER_USE, |p| *p.min(&SAFE_PER_USE));
+    let mut all = best(found.into_iter().map(|(d, s)| (s, d)).collect(), usize::MAX);
+    all.sort_by_key(|(_, def)| place(def));
+    all.truncate(MAX_CANDIDATES);
+    best(all, MAX_CANDIDATES)
 }
 
 /// The `most` entries with the highest score; equal scores by definition, so that the choice is the same every time.

@@ -52,6 +52,23 @@ fn joins_are_combined_with_equalities_in_both_orders() {
 }
 
 #[test]
+fn costly_queries_do_not_crowd_out_a_cheap_one() {
+    let columns: Vec<String> = (0..40).map(|i| format!("c{i}")).collect();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let catalog = fixture::catalog([fixture::table(1, "large", 1e7, &columns), fixture::table(2, "small", 1e5, &columns)]);
+    let mut queries: Vec<Query> = (1..=38)
+        .map(|i| {
+            let use_of = usage(1, &[(i, Equal, 0.01), (i + 1, Equal, 0.02), (i + 2, Range, 0.1)]);
+            let reads = RelationUse { whole_row: false, needed: vec![i, i + 1, i + 2, 40 - i / 2], ..use_of };
+            fixture::query(i64::from(i), 1e3, 1e6, vec![reads])
+        })
+        .collect();
+    queries.push(fixture::query(99, 1.0, 100.0, vec![usage(2, &[(1, Equal, 0.01), (2, Equal, 1e-5)])]));
+    let found = generate(&queries, &catalog, &config());
+    assert!(found.candidates.iter().any(|c| c.def.table == RelId(2)), "{} candidates", found.candidates.len());
+}
+
+#[test]
 fn covering_and_index_only() {
     let reads = RelationUse { whole_row: false, needed: vec![1, 4], ..usage(1, &[(1, Equal, 0.1)]) };
     assert!(run(vec![reads.clone()]).contains(&"1 +[4]".into()));
