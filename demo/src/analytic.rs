@@ -1,6 +1,7 @@
 //! The analytic workload: some twenty questions about the TPC-H data, each a file in `queries/`, or a directory of others.
 //!
-//! A query that takes longer than the timeout is cancelled and counted as cancelled; its planner cost counts all the same.
+//! A query that takes longer than the timeout is cancelled and counted as cancelled, and after two such times it is not tried again
+//! in that run; its planner cost counts all the same.
 
 use crate::failure::{Failure, Result};
 use crate::stats::Latencies;
@@ -76,6 +77,9 @@ fn statement(text: &str) -> String {
     text.trim().trim_end_matches(';').trim_end().to_owned()
 }
 
+/// So many cancelled executions are enough to know that a query takes too long.
+const CANCELS: usize = 2;
+
 /// Connects with the settings that the analytic workload runs under.
 fn connect(server: &Config, timeout: Duration) -> Result<Client> {
     let mut client = server.connect(NoTls)?;
@@ -83,10 +87,11 @@ fn connect(server: &Config, timeout: Duration) -> Result<Client> {
     Ok(client)
 }
 
-/// Runs every query the given number of times over two connections.
+/// Runs every query the given number of times over two connections, less often those that take too long.
 pub fn run(server: &Config, queries: &[Query], rounds: usize, timeout: Duration, bar: &Bar) -> Result<Vec<Outcome>> {
     let next = AtomicUsize::new(0);
-    let next = &next;
+    let cancels: Vec<AtomicUsize> = queries.iter().map(|_| AtomicUsize::new(0)).collect();
+    let (next, cancels) = (&next, &cancels);
     let work = || -> Result<Vec<(usize, Option<f64>)>> {
         let mut client = connect(server, timeout)?;
         let mut measured = Vec::new();
@@ -96,16 +101,22 @@ pub fn run(server: &Config, queries: &[Query], rounds: usize, timeout: Duration,
                 return Ok(measured);
             }
             let query = turn % queries.len();
+            bar.note(&queries[query].name);
+            bar.advance(1);
+            if cancels[query].load(Ordering::Relaxed) >= CANCELS {
+                continue;
+            }
             let started = Instant::now();
             let result = client.query(&queries[query].sql, &[]);
             let ms = started.elapsed().as_secs_f64() * 1000.0;
             match result {
                 Ok(_) => measured.push((query, Some(ms))),
-                Err(e) if e.code() == Some(&SqlState::QUERY_CANCELED) => measured.push((query, None)),
+                Err(e) if e.code() == Some(&SqlState::QUERY_CANCELED) => {
+                    cancels[query].fetch_add(1, Ordering::Relaxed);
+                    measured.push((query, None));
+                }
                 Err(e) => return Err(Failure::from(e).during(&queries[query].name)),
             }
-            bar.note(&queries[query].name);
-            bar.advance(1);
         }
     };
     let parts = std::thread::scope(|scope| {
