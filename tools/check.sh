@@ -7,11 +7,13 @@
 logs=$CARGO_TARGET_DIR/check
 mkdir -p "$logs"
 pgxs=$prefix/usr/lib/postgresql/$pg_major/lib/pgxs/src/test
-passed=0 failed=0 clusters=()
+passed=0 failed=0
 
 finish() {
   local status=$? dir
-  for dir in "${clusters[@]}"; do cluster_remove "$dir"; done
+  for dir in "$CARGO_TARGET_DIR"/cluster/*-$$; do
+    if [ -d "$dir" ]; then cluster_remove "$dir"; fi
+  done
   [ $status = 0 ] || [ $failed -gt 0 ] || failed=1
   printf '\n%s passed, %s failed\n' "$passed" "$failed"
 }
@@ -60,14 +62,13 @@ pg_tests() {
 server_for() { # NAME: a server with the extension preloaded, and its settings for regression tests
   local dir
   dir=$(reachable cluster)/$1-$$
-  clusters+=("$dir")
   cluster_start "$dir" postgres pg_regress/postgresql.conf
 }
 
-# Shows the difference, and the server's log, of a run that failed.
+# NAME: shows the difference, and the server's log, of a run that failed.
 regress_failed() {
-  if [ -s "$1/regression.diffs" ]; then cat "$1/regression.diffs"; fi
-  tail -30 "${clusters[-1]}/server.log"
+  if [ -s "$logs/$1/regression.diffs" ]; then cat "$logs/$1/regression.diffs"; fi
+  tail -30 "$CARGO_TARGET_DIR/cluster/$1-$$/server.log"
   return 1
 }
 
@@ -83,7 +84,7 @@ regress() {
   server_for regress
   "$pg_bin/psql" -qX -h "$socket" -U postgres -d postgres -c 'CREATE DATABASE regression'
   "$pgxs/regress/pg_regress" --bindir="$pg_bin" --inputdir=pg_regress --outputdir="$out" --use-existing --dbname=regression \
-    --host="$socket" --port=5432 --user=postgres --schedule=pg_regress/schedule || regress_failed "$out"
+    --host="$socket" --port=5432 --user=postgres --schedule=pg_regress/schedule || regress_failed regress
 }
 
 isolation() {
@@ -101,7 +102,7 @@ isolation() {
   specs=$(basename -a -s .spec pg_regress/specs/*.spec)
   # shellcheck disable=SC2086 # one argument for each
   "$pgxs/isolation/pg_isolation_regress" --bindir="$pg_bin" --inputdir=pg_regress --outputdir="$out" --use-existing --dbname=isolation \
-    --host="$socket" --port=5432 --user=postgres $specs || regress_failed "$out"
+    --host="$socket" --port=5432 --user=postgres $specs || regress_failed isolation
 }
 
 # pg_regress passes over a test that has no expected output.

@@ -14,7 +14,7 @@ unset RUST_BACKTRACE
 # cargo-pgrx would otherwise change RUSTFLAGS for install and test, and every crate would be built twice.
 export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 # cargo builds the solver (C++) once for each way its dependencies resolve; the second time the compiler's results are there.
-export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_DIR=$CARGO_TARGET_DIR/ccache CCACHE_NOHASHDIR=1
+export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_DIR=$CARGO_TARGET_DIR/ccache CCACHE_BASEDIR=$CARGO_TARGET_DIR CCACHE_NOHASHDIR=1
 
 pg_major=15
 cargo_pgrx_version=0.18.1

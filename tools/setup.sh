@@ -4,7 +4,7 @@
 . "$(dirname "$0")/env.sh"
 
 # ------------------------------------------------------------------------------------------------------------------------- Rust
-command -v cargo >/dev/null || die "cargo is missing; install Rust 1.95 or newer from https://rustup.rs"
+command -v cargo >/dev/null || die "cargo is missing; install Rust 1.95 or newer"
 rust=$(cargo --version | cut -d' ' -f2)
 [ "$(printf '%s\n' 1.95.0 "${rust%%-*}" | sort -V | head -1)" = 1.95.0 ] || die "Rust $rust is too old; 1.95 or newer is needed (rustup update)"
 
@@ -30,7 +30,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   # The lists of a fresh image are empty, and old ones name files that are gone: update once when the first try fails.
   apt() { "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "$@"; }
   apt install -y --no-install-recommends "${missing[@]}" || { apt update && apt install -y --no-install-recommends "${missing[@]}"; } ||
-    die "apt-get could not install ${missing[*]}; PostgreSQL $pg_major is in Debian 12, elsewhere in apt.postgresql.org"
+    die "apt-get could not install ${missing[*]}; PostgreSQL $pg_major is in Debian 12 and in the PostgreSQL project's own packages"
 fi
 is_root && { id postgres >/dev/null 2>&1 || die "there is no user postgres, and servers refuse to run as root"; }
 

@@ -343,7 +343,10 @@ fn unusable_indexes_of_ours_are_removed_and_others_are_not() -> Result<()> {
         Ok(number(&mut db, "SELECT count(*) FROM pg_class WHERE relname = 'ours'")? == 0)
     })?;
     assert_eq!(number(&mut db, "SELECT count(*) FROM pg_class WHERE relname = 'theirs'")?, 1);
-    assert_eq!(number(&mut db, "SELECT count(*) FROM indexpilot.mutation_log WHERE mutation = 'remove_unusable_index'")?, 1);
+    // The removal is logged in a transaction of its own, after it.
+    poll_until(LIMIT, "the removal to be logged", || {
+        Ok(number(&mut db, "SELECT count(*) FROM indexpilot.mutation_log WHERE mutation = 'remove_unusable_index'")? == 1)
+    })?;
     Ok(())
 }
 
