@@ -224,8 +224,9 @@ fn take_back(server: &Server, client: &mut Client, decisions: &[pilot::Decision]
     report::log("Mutation log", &pilot::log(client, 40)?);
     let mut created: Vec<_> = decisions.iter().filter(|d| d.creates()).collect();
     created.sort_by(|a, b| a.saved_ms_per_hour.unwrap_or(0.0).total_cmp(&b.saved_ms_per_hour.unwrap_or(0.0)));
+    let kept: Vec<String> = pilot::actions(client)?.into_iter().filter(|a| a.state == "kept").map(|a| a.index).collect();
     for index in created.iter().filter_map(|d| d.index.as_deref()) {
-        if !pilot::index_exists(client, index)? {
+        if !kept.iter().any(|k| k == index) {
             continue;
         }
         let Some(mutation) = pilot::undoable(client, index)? else { continue };

@@ -9,6 +9,8 @@ pub(super) fn mode(facts: &Facts, config: &Config) -> Finding {
         (Mode::Off, _) => wait(rule, "indexpilot.mode is off"),
         (Mode::Apply, _) => pass(rule, "indexpilot.mode is apply"),
         (_, true) => pass(rule, "somebody asked for it by a call"),
+        // Whoever asked for an index asked for its verdict too; without this, a bad one would stay for ever.
+        (_, false) if facts.reverts => pass(rule, "it takes back what IndexPilot did"),
         (Mode::Observe, false) => wait(rule, "indexpilot.mode is observe, and nobody asked for it by a call"),
         (Mode::Advise, false) => wait(rule, "indexpilot.mode is advise, and nobody asked for it by a call"),
     }

@@ -89,6 +89,10 @@ fn a_call_acts_below_mode_apply_but_not_when_off() {
     }
     facts.explicit = false;
     assert_eq!(verdict_of("mode", &facts, &Config { mode: Mode::Advise, ..config() }), Verdict::Wait);
+    facts.reverts = true;
+    for (mode, expected) in [(Mode::Off, Verdict::Wait), (Mode::Observe, Verdict::Pass), (Mode::Advise, Verdict::Pass)] {
+        assert_eq!(verdict_of("mode", &facts, &Config { mode, ..config() }), expected, "{mode:?}, taking back");
+    }
 }
 
 #[test]
