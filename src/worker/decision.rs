@@ -123,6 +123,10 @@ fn in_words(r: &Recommendation, queries: usize) -> String {
 
 fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, in_words: String, queries: &[QueryIdx]) -> Option<Drawn> {
     let table = weighed.catalog.table(def.table)?;
+    // That the server's own tables get no index goes without saying.
+    if matches!(table.schema.as_str(), "pg_catalog" | "information_schema" | "pg_toast" | "indexpilot") {
+        return None;
+    }
     let query_ids: Vec<i64> = queries.iter().filter_map(|q| weighed.queries.get(*q)).map(|q| q.id).collect();
     let recommendation = Recommendation {
         id: 0,
