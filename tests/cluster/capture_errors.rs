@@ -114,7 +114,9 @@ fn c3_what_a_terminated_session_counted_is_not_lost() -> Result<()> {
         let ended = scope.spawn(|| code(&mut session, "SELECT v, pg_sleep(60) FROM t WHERE id = 2"));
         asleep(&mut watch, pid)?;
         watch.batch_execute(&format!("SELECT pg_terminate_backend({pid}, 60000)"))?;
-        assert_eq!(ended.join().map_err(|_| "panic")??, "57P01");
+        // Whether the last words of a session arrive is left to chance.
+        let code = ended.join().map_err(|_| "panic")??;
+        assert!(["57P01", "connection closed"].contains(&code.as_str()), "{code}");
         Ok(())
     })?;
     server.expect_counted("before and while it was terminated", &on("t"), "select 0/1, select 7/0")?;
@@ -213,7 +215,10 @@ fn c15_a_statement_that_may_not_begin_leaves_nothing_behind() -> Result<()> {
     for _ in 0..3 {
         visitor.batch_execute("SELECT n FROM open")?;
     }
-    let role = counted_as("format('%s%s %s/%s', CASE WHEN (to_jsonb(w)->>'nested')::boolean THEN 'nested ' END, q.role_name, q.calls, q.errors)", &on("open"));
+    let role = counted_as(
+        "format('%s%s %s/%s', CASE WHEN (to_jsonb(w)->>'nested')::boolean THEN 'nested ' END, q.role_name, q.calls, q.errors)",
+        &on("open"),
+    );
     server.expect("the next statements", &role, "visitor 3/0")?;
     let executed = counted_as("format('%s', q.calls)", &format!("q.calls > 0 AND {}", on("t")));
     server.expect("what never began", &executed, "")?;
@@ -290,6 +295,7 @@ fn a_crash_begins_anew_and_nothing_hangs() -> Result<()> {
         assert!(end.join().map_err(|_| "panic")?);
         Ok(())
     })?;
+    poll_until(LIMIT, "the server to notice", || Ok(server.cluster.log().contains("was terminated by signal 9")))?;
     poll_until(LIMIT, "the server to recover", || Ok(server.cluster.connect("postgres", "postgres").is_ok()))?;
     server.reconnect()?;
     assert_ne!(server.status("capture_epoch")?, epoch);

@@ -142,7 +142,8 @@ fn memory_of_the_server_is_fixed_and_small() -> Result<()> {
 
 #[test]
 fn c13_other_extensions_before_and_after_see_the_same() -> Result<()> {
-    let mut server = Server::start(Cluster::build("capture-c13").setting("shared_preload_libraries", "indexpilot,pg_stat_statements"))?;
+    let mut server =
+        Server::start(Cluster::build("capture-c13").setting("shared_preload_libraries", "indexpilot,pg_stat_statements"))?;
     server.db.batch_execute(
         "CREATE EXTENSION pg_stat_statements; \
          CREATE FUNCTION one(x integer) RETURNS integer LANGUAGE plpgsql AS $$ DECLARE r integer; \

@@ -157,9 +157,8 @@ fn almost_everything_that_was_captured_can_be_planned_again() -> Result<()> {
         left = text(&mut server.db, pending)?;
         Ok(left == "0")
     });
-    let of = |state: &str| {
-        format!("SELECT count(*) FILTER (WHERE {state})::text FROM indexpilot.workload WHERE command <> 'utility'")
-    };
+    let of =
+        |state: &str| format!("SELECT count(*) FILTER (WHERE {state})::text FROM indexpilot.workload WHERE command <> 'utility'");
     let number = |server: &mut Server, state: &str| -> Result<f64> { Ok(text(&mut server.db, &of(state))?.parse()?) };
     let (all, nested) = (number(&mut server, "true")?, number(&mut server, "nested")?);
     let plannable = number(&mut server, "plan_state = 'plannable'")?;

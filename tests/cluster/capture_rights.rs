@@ -35,7 +35,8 @@ fn server_of_two(name: &str) -> Result<Server> {
 
 /// What a role can read through the views and functions that it may use, with what it cannot read left out.
 fn readable(session: &mut Client, server: &mut Server) -> Result<String> {
-    let views = "SELECT format('indexpilot.%I', relname) FROM pg_class WHERE relnamespace = 'indexpilot'::regnamespace AND relkind = 'v'";
+    let views =
+        "SELECT format('indexpilot.%I', relname) FROM pg_class WHERE relnamespace = 'indexpilot'::regnamespace AND relkind = 'v'";
     let functions = "SELECT format('indexpilot.%I()', proname) FROM pg_proc WHERE pronamespace = 'indexpilot'::regnamespace \
                      AND prokind = 'f' AND pronargs = pronargdefaults AND has_function_privilege('pg_monitor', oid, 'EXECUTE')";
     let mut all = String::new();
@@ -70,7 +71,8 @@ fn s60_without_rights_there_is_nothing_to_see() -> Result<()> {
     for relation in ["workload", "workload_sample", "query_stats", "queries", "workload_samples", "status"] {
         assert!(refused(&mut bob, &format!("SELECT * FROM indexpilot.{relation}"))?, "{relation}");
     }
-    for call in ["capture_flush()", "capture_reset()", "get_system_status()", "analyze_and_create_indexes()", "what_if('SELECT 1')"] {
+    for call in ["capture_flush()", "capture_reset()", "get_system_status()", "analyze_and_create_indexes()", "what_if('SELECT 1')"]
+    {
         assert!(refused(&mut bob, &format!("SELECT indexpilot.{call}"))?, "{call}");
     }
     Ok(())
@@ -161,5 +163,9 @@ fn s60_nobody_becomes_another_tenant_by_saying_so() -> Result<()> {
     server.db.batch_execute("GRANT SET ON PARAMETER indexpilot.tenant_id TO bob")?;
     bob.batch_execute("SET indexpilot.tenant_id = 'a third'; SELECT label AS plain FROM t WHERE id = 1")?;
     bob.batch_execute("SELECT label AS plain FROM t WHERE id = 1")?;
-    server.expect("a right to speak for tenants", &tenants.replace("DISTINCT s.tenant_id", "DISTINCT s.tenant_id || ''"), "a third, bobs tenant 14")
+    server.expect(
+        "a right to speak for tenants",
+        &tenants.replace("DISTINCT s.tenant_id", "DISTINCT s.tenant_id || ''"),
+        "a third, bobs tenant 14",
+    )
 }

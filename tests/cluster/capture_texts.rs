@@ -80,7 +80,11 @@ fn c9_a_long_statement_is_counted_and_never_cut() -> Result<()> {
     session.batch_execute(&megabyte)?;
     session.batch_execute(&format!("{}SELECT v, v + 1 FROM t WHERE id = 1", " ".repeat(3 << 20)))?;
     let all = counted_as("q.calls::text", &on("t"));
-    server.expect("all of them", &format!("SELECT count(*) || ' ' || sum(l::integer) FROM unnest(string_to_array(({all}), ', ')) l"), "37 37")?;
+    server.expect(
+        "all of them",
+        &format!("SELECT count(*) || ' ' || sum(l::integer) FROM unnest(string_to_array(({all}), ', ')) l"),
+        "37 37",
+    )?;
     let kept = column(&mut server.db, &samples(&on("t")))?;
     assert!(kept.len() >= 10 && kept.iter().all(|k| sent.contains(k) || k == "SELECT v, v + 1 FROM t WHERE id = 1"));
     assert!(server.figure("capture_samples_too_long")? >= 1);
@@ -223,8 +227,12 @@ fn parameters_are_kept_as_their_types_read_them() -> Result<()> {
     // The settings of the session that ran it are not those of the one that reads.
     session.batch_execute("SET DateStyle = 'German, DMY'; SET TimeZone = 'Asia/Tokyo'; SET extra_float_digits = -10; SET IntervalStyle = 'sql_standard'")?;
     for (column, kind, value) in values {
-        session.batch_execute(&format!("PREPARE p({kind}) AS SELECT 1 FROM typed WHERE {column} = $1; EXECUTE p('{value}'); DEALLOCATE p"))?;
-        session.batch_execute(&format!("PREPARE p({kind}) AS SELECT 2, 2 FROM typed WHERE {column} = $1; EXECUTE p(NULL); DEALLOCATE p"))?;
+        session.batch_execute(&format!(
+            "PREPARE p({kind}) AS SELECT 1 FROM typed WHERE {column} = $1; EXECUTE p('{value}'); DEALLOCATE p"
+        ))?;
+        session.batch_execute(&format!(
+            "PREPARE p({kind}) AS SELECT 2, 2 FROM typed WHERE {column} = $1; EXECUTE p(NULL); DEALLOCATE p"
+        ))?;
     }
     server.expect("all", &format!("SELECT count(*)::text FROM indexpilot.workload w WHERE {}", on("typed")), "32")?;
     for (column, kind, value) in values {
@@ -259,7 +267,11 @@ fn where_literals_are_not_wanted_there_are_none() -> Result<()> {
     let _ = session.batch_execute("SELECT 'hidden16'::integer FROM t WHERE id = 4711005");
     drop(session);
     let templates = counted_as("q.calls::text", &format!("q.calls > 0 AND w.query IS NOT NULL AND {}", on("t")));
-    server.expect("templates with texts", &format!("SELECT (count(*) >= 10)::text FROM unnest(string_to_array(({templates}), ', '))"), "true")?;
+    server.expect(
+        "templates with texts",
+        &format!("SELECT (count(*) >= 10)::text FROM unnest(string_to_array(({templates}), ', '))"),
+        "true",
+    )?;
     let all = everything(&mut server.db)?;
     for word in ["hidden", "hid\\x64en", "4711"] {
         let around = all.find(word).map(|at| &all[at.saturating_sub(200)..(at + 100).min(all.len())]);
@@ -297,8 +309,11 @@ fn a_full_ring_drops_and_counts_and_takes_more_once_it_is_empty() -> Result<()> 
                 server.db.batch_execute("SELECT indexpilot.capture_flush()")?;
             }
         }
-        let sampled = format!("SELECT count(DISTINCT s.workload_id)::text FROM indexpilot.workload_samples s \
-                               JOIN indexpilot.workload w ON w.id = s.workload_id WHERE {}", on("t"));
+        let sampled = format!(
+            "SELECT count(DISTINCT s.workload_id)::text FROM indexpilot.workload_samples s \
+                               JOIN indexpilot.workload w ON w.id = s.workload_id WHERE {}",
+            on("t")
+        );
         Ok(text(&mut server.db, &sampled)? == "200")
     })?;
     server.expect_no_loss()
