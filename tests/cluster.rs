@@ -22,5 +22,7 @@ mod capture_statements;
 mod capture_texts;
 #[path = "cluster/life.rs"]
 mod life;
+#[path = "cluster/orders.rs"]
+mod orders;
 #[path = "cluster/smoke.rs"]
 mod smoke;

@@ -172,7 +172,7 @@ pub fn on(table: &str) -> String {
 /// Condition and columns may use `w` (table workload) and `q` (view queries).
 pub fn counted(condition: &str) -> String {
     counted_as(
-        "format('%s%s %s/%s', CASE WHEN (to_jsonb(w)->>'nested')::boolean THEN 'nested ' END, w.command, coalesce(q.calls, 0), coalesce(q.errors, 0))",
+        "format('%s%s %s/%s', CASE WHEN w.nested THEN 'nested ' END, w.command, coalesce(q.calls, 0), coalesce(q.errors, 0))",
         condition,
     )
 }

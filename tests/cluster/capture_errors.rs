@@ -216,7 +216,7 @@ fn c15_a_statement_that_may_not_begin_leaves_nothing_behind() -> Result<()> {
         visitor.batch_execute("SELECT n FROM open")?;
     }
     let role = counted_as(
-        "format('%s%s %s/%s', CASE WHEN (to_jsonb(w)->>'nested')::boolean THEN 'nested ' END, q.role_name, q.calls, q.errors)",
+        "format('%s%s %s/%s', CASE WHEN w.nested THEN 'nested ' END, q.role_name, q.calls, q.errors)",
         &on("open"),
     );
     server.expect("the next statements", &role, "visitor 3/0")?;

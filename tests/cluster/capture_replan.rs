@@ -162,7 +162,7 @@ fn almost_everything_that_was_captured_can_be_planned_again() -> Result<()> {
     let number = |server: &mut Server, state: &str| -> Result<f64> { Ok(text(&mut server.db, &of(state))?.parse()?) };
     let (all, nested) = (number(&mut server, "true")?, number(&mut server, "nested")?);
     let plannable = number(&mut server, "plan_state = 'plannable'")?;
-    let failures = "SELECT format('%s%s %s: %s | %s | %s', CASE WHEN (to_jsonb(w)->>'nested')::boolean THEN 'nested ' END, w.command, w.plan_state, w.plan_error, \
+    let failures = "SELECT format('%s%s %s: %s | %s | %s', CASE WHEN w.nested THEN 'nested ' END, w.command, w.plan_state, w.plan_error, \
                     coalesce(s.query, w.query, 'no text, tables ' || w.relations::regclass[]::text), s.parameter_types::regtype[]::text) \
                     FROM indexpilot.workload w LEFT JOIN LATERAL (SELECT * FROM indexpilot.workload_sample s WHERE s.workload_id = w.id \
                     ORDER BY s.id DESC LIMIT 1) s ON true WHERE w.plan_state <> 'plannable' AND w.command <> 'utility' ORDER BY w.id";

@@ -21,7 +21,7 @@ CREATE PROCEDURE steps(n integer) LANGUAGE plpgsql AS $$
 fn c5_a_cursor_is_one_execution_however_it_ends() -> Result<()> {
     let mut server = Server::named("capture-c5")?;
     let rows = counted_as(
-        "format('%s%s/%s %s', CASE WHEN (to_jsonb(w)->>'nested')::boolean THEN 'nested ' END, q.calls, q.errors, q.rows)",
+        "format('%s%s/%s %s', CASE WHEN w.nested THEN 'nested ' END, q.calls, q.errors, q.rows)",
         &on("t"),
     );
     let ten = ["FETCH 10 FROM c"; 5].join("; ");
@@ -67,7 +67,7 @@ fn c6_interleaved_statements_do_not_mix_their_figures() -> Result<()> {
     }
     session.batch_execute("CLOSE a; SELECT many(5); CLOSE b; COMMIT")?;
     let rows = counted_as(
-        "format('%s%s/%s %s', CASE WHEN (to_jsonb(w)->>'nested')::boolean THEN 'nested ' END, q.calls, q.errors, q.rows)",
+        "format('%s%s/%s %s', CASE WHEN w.nested THEN 'nested ' END, q.calls, q.errors, q.rows)",
         &on("t"),
     );
     server.expect("two cursors, statements between", &rows, "1/0 30, 1/0 40, 10/0 10, nested 1/0 5, nested 40/0 40")?;
@@ -151,7 +151,7 @@ fn triggers_and_constraints_count_as_nested_statements_of_their_owner() -> Resul
     let mut clerk = server.cluster.connect("postgres", "clerk")?;
     clerk.batch_execute("BEGIN; INSERT INTO child VALUES (1, 1), (2, 1), (3, 1); COMMIT")?;
     clerk.batch_execute("INSERT INTO child VALUES (4, 1)")?;
-    let who = "format('%s%s %s %s/%s', CASE WHEN (to_jsonb(w)->>'nested')::boolean THEN 'nested ' END, q.role_name, w.command, q.calls, q.errors)";
+    let who = "format('%s%s %s %s/%s', CASE WHEN w.nested THEN 'nested ' END, q.role_name, w.command, q.calls, q.errors)";
     server.expect("the statements", &counted_as(who, &on("child")), "clerk insert 1/0, clerk insert 1/0")?;
     server.expect("the row trigger", &counted_as(who, &on("audit")), "nested owner insert 4/0")?;
     server.expect("the deferred trigger", &counted_as(who, &on("t")), "nested owner select 4/0")?;
