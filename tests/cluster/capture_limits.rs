@@ -1,8 +1,8 @@
 //! Capture at its limits: more templates and tenants than there is room for, memory that does not grow, servers without query
-//! identifiers, and other extensions in the same hooks.
+//! identifiers, and a library that came too late.
 
-use crate::capture::{LIMIT, Server, column, counted, counted_as, make_pgbench_tables, on, pgbench, text};
-use indexpilot_tests::{Cluster, Result, Stop, poll_until};
+use crate::capture::{LIMIT, Server, column, counted, counted_as, on, text};
+use indexpilot_tests::{Cluster, Result, poll_until};
 use postgres::Client;
 
 /// A statement on `t` that has a template of its own for each number up to 2^17, and the number of rows 1.
@@ -137,66 +137,6 @@ fn memory_of_the_server_is_fixed_and_small() -> Result<()> {
     let allocated = "SELECT sum(allocated_size)::text FROM pg_shmem_allocations WHERE name ILIKE 'indexpilot%'";
     let allocated: i64 = text(&mut server.db, allocated)?.parse()?;
     assert!(allocated <= 32 << 20 && allocated <= bytes + (1 << 20), "{allocated} allocated, {bytes} said");
-    Ok(())
-}
-
-#[test]
-fn c13_other_extensions_before_and_after_see_the_same() -> Result<()> {
-    let mut server =
-        Server::start(Cluster::build("capture-c13").setting("shared_preload_libraries", "indexpilot,pg_stat_statements"))?;
-    server.db.batch_execute(
-        "CREATE EXTENSION pg_stat_statements; \
-         CREATE FUNCTION one(x integer) RETURNS integer LANGUAGE plpgsql AS $$ DECLARE r integer; \
-           BEGIN SELECT v INTO r FROM t WHERE id = x; RETURN r; END $$",
-    )?;
-    make_pgbench_tables(&server.cluster)?;
-    for (name, value) in [
-        ("auto_explain.log_min_duration", "0"),
-        ("auto_explain.log_analyze", "on"),
-        ("auto_explain.log_nested_statements", "on"),
-        ("pg_stat_statements.track", "all"),
-        ("pg_stat_statements.track_planning", "on"),
-    ] {
-        server.cluster.configure(name, value)?;
-    }
-    for order in [
-        "indexpilot,pg_stat_statements,auto_explain",
-        "indexpilot,auto_explain,pg_stat_statements",
-        "pg_stat_statements,indexpilot,auto_explain",
-        "auto_explain,indexpilot,pg_stat_statements",
-        "pg_stat_statements,auto_explain,indexpilot",
-        "auto_explain,pg_stat_statements,indexpilot",
-    ] {
-        server.cluster.configure("shared_preload_libraries", order)?;
-        server.cluster.restart(Stop::Fast)?;
-        server.reconnect()?;
-        server.wait_for_capture()?;
-        server.db.batch_execute("SELECT pg_stat_statements_reset()")?;
-        pgbench(&server.cluster, &["-S", "-M", "prepared", "-t", "300", "-c", "2"])?;
-        server.run(&[
-            "SELECT one(1), one(2)",
-            "COPY (SELECT v FROM t WHERE id < 4) TO '/dev/null'",
-            "BEGIN; DECLARE c CURSOR FOR SELECT label FROM t; FETCH 5 FROM c; FETCH 5 FROM c; COMMIT",
-            "DO $$ BEGIN PERFORM v, v FROM t WHERE id = 3; EXCEPTION WHEN OTHERS THEN NULL; END $$",
-        ])?;
-        let _ = server.session()?.batch_execute("SELECT 1 / (v - v) FROM t WHERE id = 1");
-        let ours = counted_as("format('%s %s', q.calls, q.rows)", &on("pgbench_accounts"));
-        server.expect(order, &ours, "600 600")?;
-        let theirs = "SELECT calls || ' ' || rows FROM pg_stat_statements WHERE query LIKE 'SELECT abalance%' AND toplevel";
-        assert_eq!(text(&mut server.db, theirs)?, "600 600", "{order}");
-        let expected = "nested select 1/0, nested select 2/0, select 0/1, select 1/0, select 1/0";
-        server.expect_counted(order, &on("t"), expected)?;
-        // What both have counted has the same identifier, calls and rows in both, on the same level.
-        let same = "SELECT count(*) || ' ' || count(*) FILTER (WHERE p.calls = q.calls AND p.rows = q.rows) \
-                    FROM indexpilot.workload w JOIN indexpilot.queries q ON q.id = w.id \
-                    JOIN pg_stat_statements p ON p.queryid = w.queryid AND p.toplevel <> w.nested \
-                    WHERE q.calls > 0 AND w.relations && ARRAY['t'::regclass::oid, 'pgbench_accounts'::regclass::oid]";
-        let same = text(&mut server.db, same)?;
-        let (both, equal) = same.split_once(' ').ok_or("no figures")?;
-        assert!(both == equal && both.parse::<i32>()? >= 3, "{order}: {same}");
-        assert!(server.cluster.log().contains("Query Text: SELECT label FROM t"), "auto_explain has seen nothing");
-        server.expect_no_loss()?;
-    }
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! C17: what was counted and not yet in the tables survives a clean stop, in a file. A crash loses no more than that, and a file that
 //! is damaged, cut off or somebody else's is put aside with a line in the log.
 
-use crate::capture::{LIMIT, Server, counted, on, text};
-use indexpilot_tests::{Result, Stop, poll_until};
+use crate::capture::{Server, counted, on, text};
+use indexpilot_tests::{Result, Stop};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ fn stop_with_ten(server: &mut Server) -> Result<()> {
 fn calls_after_start(server: &mut Server) -> Result<String> {
     server.cluster.start()?;
     server.reconnect()?;
-    poll_until(LIMIT, "the database to be registered", || Ok(server.status("registered")? == "true"))?;
+    server.wait_for_worker()?;
     server.flushed(&counted(&on("t")))
 }
 

