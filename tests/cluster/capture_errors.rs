@@ -34,6 +34,8 @@ fn c1_an_error_counts_and_leaves_the_session_at_top_level() -> Result<()> {
            BEGIN PERFORM v FROM t WHERE id = x; RAISE EXCEPTION 'boom'; END $$; \
          CREATE FUNCTION fails(x integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$ \
            BEGIN PERFORM v FROM t WHERE id = 1 / (x - 1); RETURN x; END $$; \
+         CREATE FUNCTION endless(x integer) RETURNS integer LANGUAGE plpgsql AS $$ \
+           BEGIN RETURN (SELECT endless(x + 1) FROM t WHERE id = 1); END $$; \
          CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$; \
          CREATE TABLE guarded (id integer); CREATE TABLE late (id integer); \
          CREATE TRIGGER refuse AFTER INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION refuse(); \
@@ -54,6 +56,14 @@ fn c1_an_error_counts_and_leaves_the_session_at_top_level() -> Result<()> {
     let expected = "nested select 1/0, select 0/1, select 0/1, select 0/1, select 1/0";
     server.expect_counted("errors on t", &on("t"), expected)?;
 
+    session.batch_execute(
+        "BEGIN; DECLARE c CURSOR FOR SELECT 10 / (v - 7), v FROM t WHERE id BETWEEN 5 AND 10 ORDER BY id; FETCH c",
+    )?;
+    assert_eq!(code(&mut session, "FETCH 5 FROM c")?, "22012");
+    session.batch_execute("ROLLBACK")?;
+    let cursor = format!("w.query LIKE '%CURSOR%' AND {}", on("t"));
+    server.expect_counted("a cursor", &cursor, "select 0/1")?;
+
     assert_eq!(code(&mut session, "INSERT INTO guarded VALUES (1)")?, "P0001");
     server.expect_counted("a trigger at the end", &on("guarded"), "insert 0/1")?;
     // The statement was over when the commit failed.
@@ -68,7 +78,15 @@ fn c1_an_error_counts_and_leaves_the_session_at_top_level() -> Result<()> {
         on("t")
     );
     server.expect("the time of what failed", &time, "true")?;
-    server.expect_no_loss()
+    server.expect_no_loss()?;
+
+    // Far more statements inside one another than there is room to keep books of.
+    server.reset()?;
+    assert_eq!(code(&mut session, "SELECT endless(1)")?, "54001");
+    session.batch_execute("SELECT v, id FROM t WHERE id = 7")?;
+    server.expect_counted("after an endless recursion", &format!("w.query LIKE 'SELECT v, id%' AND {}", on("t")), "select 1/0")?;
+    assert_eq!(server.status("capture_failures")?, "0");
+    Ok(())
 }
 
 #[test]
@@ -179,6 +197,11 @@ fn c4_a_thousand_errors_in_subtransactions_keep_the_books_balanced() -> Result<(
            BEGIN FOR i IN 1..n LOOP \
              BEGIN SELECT 10 / (v % 2) INTO x FROM t WHERE id = i; \
              EXCEPTION WHEN division_by_zero THEN y := y + 1; END; \
+           END LOOP; RETURN y; END $$; \
+         CREATE FUNCTION left_open(n integer) RETURNS integer LANGUAGE plpgsql AS $$ DECLARE r record; y integer := 0; \
+           BEGIN FOR i IN 1..n LOOP \
+             BEGIN FOR r IN SELECT id FROM t WHERE id > i LOOP RAISE division_by_zero; END LOOP; \
+             EXCEPTION WHEN division_by_zero THEN y := y + 1; END; \
            END LOOP; RETURN y; END $$",
     )?;
     server.reset()?;
@@ -188,6 +211,11 @@ fn c4_a_thousand_errors_in_subtransactions_keep_the_books_balanced() -> Result<(
     transaction.batch_execute("SELECT v FROM t WHERE id = 1")?;
     transaction.commit()?;
     server.expect_counted("in a function", &on("t"), "nested select 1000/1000, select 1/0, select 1/0")?;
+
+    // The query of a loop is not at fault when the loop is left.
+    server.reset()?;
+    server.run(&["SELECT left_open(1000)", "SELECT v FROM t WHERE id = 1"])?;
+    server.expect_counted("loops that were left", &on("t"), "nested select 1000/0, select 1/0")?;
 
     server.reset()?;
     let mut session = server.session()?;
@@ -215,10 +243,8 @@ fn c15_a_statement_that_may_not_begin_leaves_nothing_behind() -> Result<()> {
     for _ in 0..3 {
         visitor.batch_execute("SELECT n FROM open")?;
     }
-    let role = counted_as(
-        "format('%s%s %s/%s', CASE WHEN w.nested THEN 'nested ' END, q.role_name, q.calls, q.errors)",
-        &on("open"),
-    );
+    let role =
+        counted_as("format('%s%s %s/%s', CASE WHEN w.nested THEN 'nested ' END, q.role_name, q.calls, q.errors)", &on("open"));
     server.expect("the next statements", &role, "visitor 3/0")?;
     let executed = counted_as("format('%s', q.calls)", &format!("q.calls > 0 AND {}", on("t")));
     server.expect("what never began", &executed, "")?;

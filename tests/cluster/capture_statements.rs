@@ -1,8 +1,9 @@
 //! Capture of every way in which a statement comes to run: cursors, utilities that contain a query, functions, triggers, DO and CALL.
 //! Each counts once, on its own level, for the role that it ran as.
 
-use crate::capture::{LIMIT, Server, column, counted, counted_as, on};
-use indexpilot_tests::{Result, poll_until};
+use crate::capture::{LIMIT, Server, column, counted, counted_as, on, text};
+use indexpilot_tests::{Cluster, Result, poll_until};
+use std::thread;
 
 /// A function in plpgsql, one in SQL that is not inlined, a procedure that commits, and triggers, all working on `t`.
 const FUNCTIONS: &str = "
@@ -20,10 +21,7 @@ CREATE PROCEDURE steps(n integer) LANGUAGE plpgsql AS $$
 #[test]
 fn c5_a_cursor_is_one_execution_however_it_ends() -> Result<()> {
     let mut server = Server::named("capture-c5")?;
-    let rows = counted_as(
-        "format('%s%s/%s %s', CASE WHEN w.nested THEN 'nested ' END, q.calls, q.errors, q.rows)",
-        &on("t"),
-    );
+    let rows = counted_as("format('%s%s/%s %s', CASE WHEN w.nested THEN 'nested ' END, q.calls, q.errors, q.rows)", &on("t"));
     let ten = ["FETCH 10 FROM c"; 5].join("; ");
     // Opened outside and closed inside a subtransaction, with fetches in both.
     server.run(&[
@@ -66,10 +64,7 @@ fn c6_interleaved_statements_do_not_mix_their_figures() -> Result<()> {
         session.batch_execute("FETCH 4 FROM a; FETCH 3 FROM b; SELECT v FROM t WHERE id = 1")?;
     }
     session.batch_execute("CLOSE a; SELECT many(5); CLOSE b; COMMIT")?;
-    let rows = counted_as(
-        "format('%s%s/%s %s', CASE WHEN w.nested THEN 'nested ' END, q.calls, q.errors, q.rows)",
-        &on("t"),
-    );
+    let rows = counted_as("format('%s%s/%s %s', CASE WHEN w.nested THEN 'nested ' END, q.calls, q.errors, q.rows)", &on("t"));
     server.expect("two cursors, statements between", &rows, "1/0 30, 1/0 40, 10/0 10, nested 1/0 5, nested 40/0 40")?;
 
     // More of them than a session keeps books of: those beyond are left out and counted as such.
@@ -89,7 +84,65 @@ fn c6_interleaved_statements_do_not_mix_their_figures() -> Result<()> {
         Ok(calls.parse::<i64>().unwrap_or_default() + server.figure("capture_untracked")? == 200)
     })?;
     assert_eq!(server.status("capture_failures")?, "0");
-    Ok(())
+
+    // The same with statements inside one another.
+    server.db.batch_execute(
+        "CREATE FUNCTION deep(n integer) RETURNS integer LANGUAGE plpgsql AS $$ \
+           BEGIN RETURN CASE WHEN n > 0 THEN (SELECT deep(n - 1) FROM t WHERE id = n) ELSE 0 END; END $$",
+    )?;
+    let before = server.figure("capture_untracked")?;
+    server.reset()?;
+    session.batch_execute("SELECT deep(150)")?;
+    session.batch_execute("SELECT v FROM t WHERE id = 1")?;
+    server.expect_counted("the next statement", &format!("NOT w.nested AND {}", on("t")), "select 1/0")?;
+    let calls = counted_as("q.calls::text", &format!("w.nested AND {}", on("t")));
+    poll_until(LIMIT / 6, "all of them", || {
+        let calls = server.flushed(&calls)?;
+        Ok(calls.parse::<i64>().unwrap_or_default() + server.figure("capture_untracked")? - before == 151)
+    })
+}
+
+#[test]
+fn sessions_hand_in_what_they_have_when_they_are_asked() -> Result<()> {
+    let mut server = Server::start(Cluster::build("capture-hand-in").setting("max_prepared_transactions", 2))?;
+    // Idle, or in a transaction that failed; one that goes on hands in when it ends.
+    let (mut idle, mut open, mut failed) = (server.session()?, server.session()?, server.session()?);
+    for _ in 0..3 {
+        idle.batch_execute("SELECT v FROM t WHERE id = 1")?;
+    }
+    open.batch_execute("BEGIN")?;
+    failed.batch_execute("BEGIN")?;
+    for _ in 0..3 {
+        open.batch_execute("SELECT v, v FROM t WHERE id = 1")?;
+        failed.batch_execute("SELECT v, v, v FROM t WHERE id = 1")?;
+    }
+    assert!(failed.batch_execute("SELECT nosuch").is_err());
+    server.expect_counted("who is in no transaction", &on("t"), "select 3/0, select 3/0")?;
+    open.batch_execute("UPDATE t SET v = v WHERE id = 1; PREPARE TRANSACTION 'two'")?;
+    open.batch_execute("COMMIT PREPARED 'two'")?;
+    failed.batch_execute("ROLLBACK; SELECT id FROM t WHERE id = 1")?;
+    let expected = "select 1/0, select 3/0, select 3/0, select 3/0, update 1/0";
+    server.expect_counted("they go on", &on("t"), expected)?;
+
+    // Who is busy is not waited for, and hands in later.
+    server.reset()?;
+    let mut busy = server.session()?;
+    let pid: i32 = busy.query_one("SELECT pg_backend_pid()", &[])?.get(0);
+    for _ in 0..2 {
+        busy.batch_execute("SELECT v FROM t WHERE id = 2")?;
+    }
+    thread::scope(|scope| -> Result<()> {
+        let sleeping = scope.spawn(|| busy.batch_execute("SELECT v FROM t WHERE id = 2; SELECT pg_sleep(60)").is_err());
+        let waits = format!("SELECT coalesce(max(wait_event), '') FROM pg_stat_activity WHERE pid = {pid}");
+        poll_until(LIMIT, "the session to sleep", || Ok(text(&mut server.db, &waits)? == "PgSleep"))?;
+        server.db.batch_execute("SET statement_timeout = '20s'; SELECT indexpilot.capture_flush(); RESET statement_timeout")?;
+        assert_eq!(text(&mut server.db, &waits)?, "PgSleep", "nobody's statement is disturbed");
+        server.db.batch_execute(&format!("SELECT pg_cancel_backend({pid})"))?;
+        assert!(sleeping.join().map_err(|_| "panic")?);
+        Ok(())
+    })?;
+    server.expect_counted("who was busy", &on("t"), "select 3/0")?;
+    server.expect_no_loss()
 }
 
 #[test]

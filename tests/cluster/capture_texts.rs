@@ -4,7 +4,7 @@
 use crate::capture::{LIMIT, Server, column, counted, counted_as, on, text};
 use indexpilot_tests::{Cluster, Result, Stop, poll_until};
 use postgres::Client;
-use std::fs;
+use std::{fs, thread};
 
 /// Texts of the samples of templates that satisfy the condition, sorted.
 fn samples(condition: &str) -> String {
@@ -125,7 +125,16 @@ fn c9_databases_with_other_encodings_are_captured() -> Result<()> {
         if encoding == "LATIN1" {
             // What this database can say, it keeps.
             let tenant = "SELECT count(*)::text FROM indexpilot.query_stats WHERE tenant_id = 'tenant ä'";
-            assert_ne!(text(&mut db, tenant)?, "0");
+            assert_ne!(
+                text(&mut db, tenant)?,
+                "0",
+                "{:?}",
+                column(&mut db, "SELECT DISTINCT tenant_id FROM indexpilot.query_stats")?
+            );
+            let words = "SELECT string_agg(word, ' ' ORDER BY word) FROM indexpilot.workload_samples s, \
+                         unnest(ARRAY[s.query] || s.parameter_values) word WHERE word LIKE '%gr%'";
+            let words = text(&mut db, words)?;
+            assert!(words.contains("größer") && words.contains("'grün'"), "{words}");
         }
         // Everything can be read back, whatever is in it.
         everything(&mut db)?;
@@ -165,6 +174,27 @@ fn c10_a_type_whose_output_fails_is_left_alone() -> Result<()> {
     let refusals = server.cluster.log().matches("cannot display").count();
     assert_eq!(refusals, 1, "only the statement of this test may have called it: {}", server.cluster.log_tail(10));
     server.expect_no_loss()
+}
+
+#[test]
+fn a_flush_in_the_middle_of_a_statement_keeps_its_sample() -> Result<()> {
+    let mut server = Server::named("capture-long-statement")?;
+    let mut session = server.session()?;
+    let pid: i32 = session.query_one("SELECT pg_backend_pid()", &[])?.get(0);
+    thread::scope(|scope| -> Result<()> {
+        let sleeping = scope.spawn(|| session.batch_execute("SELECT v, pg_sleep(60) FROM t WHERE id = 2").is_err());
+        let waits = format!("SELECT coalesce(max(wait_event), '') FROM pg_stat_activity WHERE pid = {pid}");
+        poll_until(LIMIT, "the session to sleep", || Ok(text(&mut server.db, &waits)? == "PgSleep"))?;
+        // Its sample is taken when it begins, its figures come when it ends.
+        server.db.batch_execute("SELECT indexpilot.capture_flush()")?;
+        server.db.batch_execute("SELECT indexpilot.capture_flush()")?;
+        server.db.batch_execute(&format!("SELECT pg_cancel_backend({pid})"))?;
+        assert!(sleeping.join().map_err(|_| "panic")?);
+        Ok(())
+    })?;
+    server.expect_counted("the statement", &on("t"), "select 0/1")?;
+    assert_eq!(some_samples(&mut server, &on("t"), 1)?, ["SELECT v, pg_sleep(60) FROM t WHERE id = 2"]);
+    Ok(())
 }
 
 #[test]
