@@ -20,6 +20,7 @@ CREATE TABLE events_high PARTITION OF events FOR VALUES FROM (1000) TO (MAXVALUE
 CREATE TABLE audit (at timestamptz NOT NULL DEFAULT now(), what text NOT NULL, id bigint, old jsonb, new jsonb);
 CREATE TABLE totals (tenant_id integer PRIMARY KEY, deals bigint NOT NULL DEFAULT 0, value numeric NOT NULL DEFAULT 0);
 CREATE VIEW open_deals AS SELECT d.*, a.\"Name\" AS account FROM deals d JOIN accounts a USING (account_id) WHERE d.stage = 'open';
+CREATE MATERIALIZED VIEW counts AS SELECT tenant_id, count(*) FROM contacts WHERE score > 7 GROUP BY 1;
 INSERT INTO tenants SELECT i, 'tenant ' || i, 'free', jsonb_build_object('limit', i * 10) FROM generate_series(1, 10) i;
 INSERT INTO accounts (tenant_id, \"Name\", domain, tags, balance) SELECT 1 + i % 10, 'account ' || i, 'a' || i || '.example',
   ARRAY['t' || i % 5, 'u' || i % 3], i FROM generate_series(1, 200) i;
@@ -246,6 +247,8 @@ pub const STATEMENTS: &[&str] = &[
     "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY value), mode() WITHIN GROUP (ORDER BY stage) FROM deals WHERE tenant_id = {n}",
     "BEGIN; DECLARE c CURSOR FOR SELECT contact_id FROM contacts WHERE tenant_id = {n} ORDER BY score; FETCH 3 FROM c; CLOSE c; COMMIT",
     "COPY (SELECT email FROM contacts WHERE tenant_id = {n}) TO '/dev/null'",
+    "SELECT 1; COPY (SELECT phone FROM contacts WHERE tenant_id = {n}) TO '/dev/null'; SELECT 2",
+    "REFRESH MATERIALIZED VIEW counts",
     "CREATE TABLE snapshot AS SELECT tenant_id, count(*) FROM deals WHERE value > {n} GROUP BY 1; DROP TABLE snapshot",
     "PREPARE p(integer, stage, date, uuid, numeric, text[], jsonb, interval) AS SELECT count(*) FROM deals d, accounts a, contacts c \
      WHERE d.tenant_id = $1 AND d.stage = $2 AND c.born > $3 AND a.uid <> $4 AND d.value > $5 AND a.tags && $6 AND c.extra @> $7 \
