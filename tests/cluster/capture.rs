@@ -280,7 +280,7 @@ fn only_what_is_to_be_captured_is() -> Result<()> {
     server.expect_counted("a catalog beside a table", &on("t"), "select 1/0")?;
     let alone = counted("w.query ILIKE '%pg_class%' AND w.relations = '{}'");
     server.expect("catalogs alone", &alone, "")?;
-    server.run(&["SELECT 42 AS x, 43", "SELECT 44 AS y, 45"])?;
+    server.run(&["SELECT 42 AS x, 43", "SELECT 44 AS x, 45"])?;
     server.expect_counted("no table at all", "w.query LIKE 'SELECT $1 AS %' AND w.relations = '{}'", "select 2/0")?;
 
     server.reset()?;
@@ -334,6 +334,43 @@ fn tables_of_one_session_are_not_captured() -> Result<()> {
     let gone = "EXISTS (SELECT FROM unnest(w.relations) r WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r))";
     server.expect_counted("a table that is gone", gone, "")?;
     assert_eq!(server.figure("capture_temporary")?, 4, "{}", server.figures()?);
+    Ok(())
+}
+
+#[test]
+fn statements_that_differ_in_constants_alone_count_together() -> Result<()> {
+    let mut server = Server::named("capture-alike")?;
+    let mut wrong = Vec::new();
+    let all = format!(
+        "SELECT coalesce(sum(q.calls), 0)::text FROM indexpilot.queries q JOIN indexpilot.workload w USING (id) WHERE {}",
+        on("t")
+    );
+    for (templates, statements) in [
+        (
+            1,
+            &["SELECT v FROM t WHERE id = 1", "select v from t where id=2", "SELECT v /* all */ FROM t\n WHERE id = 3 -- of them"]
+                [..],
+        ),
+        (1, &["SELECT id FROM t WHERE label = 'a'", "SELECT id FROM t WHERE label = E'b\\n'"]),
+        (1, &["SELECT id FROM t WHERE label > 'it''s'", "SELECT id FROM t WHERE label > $tag$ it's $tag$"]),
+        (1, &["SELECT id FROM t WHERE label > 'it''s'", "SELECT id FROM t WHERE label > U&'c'"]),
+        (1, &["SELECT id FROM t WHERE v > 1.5", "SELECT id FROM t WHERE v > .5e-3"]),
+        (1, &["SELECT v FROM t WHERE id > -1 AND v < 5", "SELECT v FROM t WHERE id > 1 AND v < -5"]),
+        (1, &["UPDATE t SET v = v + 0 WHERE id = 1", "UPDATE t SET v = v + -0 WHERE id = 1"]),
+        (2, &["SELECT v FROM t WHERE id = 1", "SELECT v FROM t WHERE id >= 1"]),
+        (2, &["SELECT id FROM t WHERE label = 'a'", "SELECT id FROM t WHERE label = 'a' AND v = 1"]),
+        (2, &["SELECT v FROM t ORDER BY id LIMIT 1", "SELECT v FROM t ORDER BY id DESC LIMIT 1"]),
+        (2, &["SELECT v - 1 FROM t", "SELECT v + 1 FROM t"]),
+    ] {
+        server.reset()?;
+        server.run(statements)?;
+        poll_until(PATIENCE, "all executions", || Ok(server.flushed(&all)? == statements.len().to_string()))?;
+        let counted = server.flushed(&counted(&on("t")))?;
+        if counted.split(", ").count() != templates {
+            wrong.push(format!("{statements:?}: {counted}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }
 
