@@ -29,6 +29,8 @@ pub struct Captured {
     pub queryid: u64,
     /// Hash of the OIDs of the base tables.
     pub relations_hash: u64,
+    /// It ran inside a function, procedure or trigger.
+    pub nested: bool,
     /// OIDs of the base tables, ascending, at most 16; catalogs and views are left out.
     pub relations: Vec<u32>,
     /// There are more base tables than `relations` names.
@@ -188,6 +190,7 @@ fn captured(t: table::Taken) -> Captured {
         tenant: String::from_utf8_lossy(t.key.tenant()).into_owned(),
         queryid: t.key.queryid,
         relations_hash: t.key.relations_hash,
+        nested: false,
         relations: t.template.relations.into_iter().take(t.template.relation_count as usize).collect(),
         relations_truncated: t.template.truncated,
         command: hooks::command_name(t.template.command),

@@ -56,6 +56,8 @@ pub struct CapturedSample {
     pub tenant: String,
     pub queryid: u64,
     pub relations_hash: u64,
+    /// It ran inside a function, procedure or trigger.
+    pub nested: bool,
     /// OIDs of the base tables, ascending, at most 16.
     #[cfg_attr(not(any(test, feature = "pg_test")), expect(dead_code, reason = "the hash names the template; tests ask by table"))]
     pub relations: Vec<u32>,
@@ -250,5 +252,6 @@ fn read(from: &mut Reader<'_>) -> Option<CapturedSample> {
             Some(Parameter { type_oid, value, known })
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(CapturedSample { role, tenant, queryid, relations_hash, relations, text, search_path, parameters, literals })
+    let nested = false;
+    Some(CapturedSample { role, tenant, queryid, relations_hash, nested, relations, text, search_path, parameters, literals })
 }
