@@ -2,6 +2,8 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/exchange.rs"]
+mod exchange;
 #[path = "cluster/life.rs"]
 mod life;
 #[path = "cluster/smoke.rs"]
