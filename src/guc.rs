@@ -43,13 +43,13 @@ static CAPTURE_LITERALS: GucSetting<bool> = GucSetting::<bool>::new(true);
 // As pg_stat_statements.max: twice the templates that a large application has.
 static CAPTURE_MAX_QUERIES: GucSetting<i32> = GucSetting::<i32>::new(5000);
 // A slot holds one statement on its way to the worker, which empties all of them every worker_interval.
+static CAPTURE_TRACK: GucSetting<Track> = GucSetting::<Track>::new(Track::All);
+static CAPTURE_MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(20);
 static CAPTURE_MAX_SAMPLES: GucSetting<i32> = GucSetting::<i32>::new(256);
 static CAPTURE_BUCKET: GucSetting<i32> = GucSetting::<i32>::new(300);
 static CAPTURE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 // Room for a large application with many roles; each takes a few kilobytes with its samples.
 static CAPTURE_MAX_TEMPLATES: GucSetting<i32> = GucSetting::<i32>::new(10_000);
-// The heaviest tenants are what an index is decided by; every further one costs a row for each span of time.
-static CAPTURE_MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(20);
 static TENANT_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 static CANDIDATE_MAX_COLUMNS: GucSetting<i32> = GucSetting::<i32>::new(3);
@@ -90,6 +90,15 @@ static VERIFY_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.10);
 static VERIFY_CONFIDENCE: GucSetting<f64> = GucSetting::<f64>::new(0.99);
 
 static WORKER_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+
+/// Which statements are captured (`indexpilot.capture_track`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum Track {
+    #[name = c"top"]
+    Top,
+    #[name = c"all"]
+    All,
+}
 
 /// Defines all settings and reserves the prefix. Called once, from `_PG_init`.
 pub fn init() {
@@ -142,6 +151,24 @@ pub fn init() {
         Suset,
         none,
     );
+    GucRegistry::define_enum_guc(
+        c"indexpilot.capture_track",
+        c"Which statements are captured.",
+        c"top: those that clients send. all: those inside functions, procedures and triggers too, as templates of their own.",
+        &CAPTURE_TRACK,
+        Suset,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.capture_max_tenants",
+        c"Tenants of each query template that are counted separately.",
+        c"Those that run it most come to have counters of their own; what the others run is counted without a tenant.",
+        &CAPTURE_MAX_TENANTS,
+        0,
+        1000,
+        Sighup,
+        none,
+    );
     GucRegistry::define_bool_guc(c"indexpilot.capture_literals", c"Keeps parameter values and constants of sampled statements.",
         c"They make what-if plans true for skewed data. When off, prepared statements are kept without their parameter values, and other statements with their constants replaced.",
         &CAPTURE_LITERALS, Suset, none);
@@ -172,16 +199,6 @@ pub fn init() {
         &CAPTURE_MAX_TEMPLATES,
         10,
         1_000_000,
-        Sighup,
-        none,
-    );
-    GucRegistry::define_int_guc(
-        c"indexpilot.capture_max_tenants",
-        c"Tenants of a query template that are counted apart.",
-        c"Executions of further tenants are counted without a tenant.",
-        &CAPTURE_MAX_TENANTS,
-        0,
-        1000,
         Sighup,
         none,
     );
@@ -491,8 +508,18 @@ pub fn startup_bypass() -> bool {
     STARTUP_BYPASS.get()
 }
 /// Whether this session's executions are captured.
+#[inline]
 pub fn capture() -> bool {
     CAPTURE.get() && MODE.get() != Mode::Off
+}
+/// Whether statements inside functions are captured.
+#[inline]
+pub fn capture_nested() -> bool {
+    CAPTURE_TRACK.get() == Track::All
+}
+/// For each template.
+pub fn capture_max_tenants() -> u32 {
+    CAPTURE_MAX_TENANTS.get() as u32
 }
 pub fn capture_literals() -> bool {
     CAPTURE_LITERALS.get()
@@ -512,8 +539,10 @@ pub fn capture_retention() -> Duration {
 pub fn capture_max_templates() -> usize {
     CAPTURE_MAX_TEMPLATES.get() as usize
 }
-pub fn capture_max_tenants() -> usize {
-    CAPTURE_MAX_TENANTS.get() as usize
+/// The session works for a tenant.
+#[inline]
+pub fn has_tenant() -> bool {
+    crate::pg::setting::is_set(&TENANT_ID)
 }
 /// Copies the session's tenant into `buffer`, cut to its length, and returns how many bytes it has (0: none). Allocates nothing.
 pub fn tenant_bytes(buffer: &mut [u8]) -> usize {

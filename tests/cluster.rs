@@ -6,5 +6,7 @@ mod apply;
 mod exchange;
 #[path = "cluster/life.rs"]
 mod life;
+#[path = "cluster/orders.rs"]
+mod orders;
 #[path = "cluster/smoke.rs"]
 mod smoke;

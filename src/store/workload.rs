@@ -149,7 +149,7 @@ pub struct Limits {
     /// Time that a span covers.
     pub bucket: Duration,
     /// Tenants that have rows of their own in each span of a template; the others count under no tenant.
-    pub tenants: usize,
+    pub tenants: u32,
 }
 
 /// Adds executions to their spans of time. A span begins at every multiple of `bucket` and at every cut; what says no time belongs

@@ -113,7 +113,7 @@ pub fn import_statements() -> Result<u64> {
     workload::wait_flush_lock()?;
     // First their totals, then ours: an execution in between is left out this time rather than counted twice.
     let statements = table::statements()?;
-    flush::flush()?;
+    flush::flush(flush::PATIENCE)?;
     let mut known: HashMap<_, Vec<Known>> = HashMap::new();
     for template in table::known()? {
         known.entry((template.queryid, template.role_id, template.nested)).or_default().push(template);
@@ -247,7 +247,7 @@ pub fn export(since: Option<Duration>) -> Result<Document> {
         taken_templates(now)?
     } else {
         if spi::require_writable("export_workload()").is_ok() && capture::status().active {
-            flush::flush()?;
+            flush::flush(flush::PATIENCE)?;
         }
         visible(table::templates(since)?, all)
     };
@@ -261,7 +261,7 @@ pub fn export(since: Option<Duration>) -> Result<Document> {
 fn taken_templates(now: f64) -> Result<Vec<Template>> {
     // No worker comes by on a standby, so nobody else registers the database or empties its counters.
     capture::register_database(database::current());
-    let taken = flush::take();
+    let taken = flush::take(flush::PATIENCE);
     let mut found: HashMap<(i64, u32, i64, bool), Template> = HashMap::new();
     for c in taken.counted {
         let key = (c.queryid, c.role_id, c.relations_hash, c.nested);

@@ -8,6 +8,7 @@ use crate::store::workload::{self, Counted, Limits, SampleRow};
 use crate::{capture, guc};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::Duration;
 
 /// Samples kept of each template: enough to see skew (of tenants with power-law sizes, three samples often miss every large one),
 /// few enough to plan all of them.
@@ -18,13 +19,17 @@ const ROWS_AT_A_TIME: usize = 2000;
 /// Reports of applications that one flush takes; more wait for the next.
 const REPORTS_AT_A_TIME: usize = 20_000;
 
-/// Moves what was captured in this database to the tables; returns the number of templates that had run. When another session is
-/// just doing it, nothing is taken and nothing is lost.
-pub fn flush() -> Result<usize> {
+/// How long a caller of `capture_flush()` waits for other sessions to hand in what they have counted. Idle ones take a millisecond;
+/// those in a transaction hand in at its end.
+pub const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Moves what was captured in this database to the tables; returns the number of templates that had run. Other sessions are asked to
+/// hand in, and waited for at most `patience`. When another session is just doing it, nothing is taken and nothing is lost.
+pub fn flush(patience: Duration) -> Result<usize> {
     if !workload::try_flush_lock()? {
         return Ok(0);
     }
-    let taken = take();
+    let taken = take(patience);
     let templates = taken.counted.len();
     keep(taken)?;
     keep(reported()?)?;
@@ -39,9 +44,10 @@ pub struct Taken {
     pub samples: Vec<SampleRow>,
 }
 
-/// Takes what shared memory has of this database: whoever takes it must keep it.
-pub fn take() -> Taken {
+/// Takes what shared memory has of this database, once other sessions have handed in: whoever takes it must keep it.
+pub fn take(patience: Duration) -> Taken {
     let database = current();
+    capture::collect(database, patience);
     Taken {
         counted: capture::take_stats(database).into_iter().map(counted).collect(),
         samples: capture::take_samples(database).into_iter().filter_map(sample).collect(),
@@ -82,13 +88,14 @@ fn reported() -> Result<Taken> {
 /// The same for the worker and the builder, outside a transaction; also deletes what is older than the retention.
 pub fn by_itself() -> Result<()> {
     bgworker::transaction("indexpilot: writing what was captured", || {
-        flush()?;
+        flush(Duration::ZERO)?;
         workload::retain(guc::capture_retention())
     })
 }
 
 /// Forgets what was captured in this database.
 pub fn reset() -> Result<()> {
+    capture::collect(current(), PATIENCE);
     capture::clear(current());
     workload::reset()
 }

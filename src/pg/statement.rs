@@ -1,0 +1,328 @@
+//! Reading a statement that the executor is given: its text, its base tables, its parameters. Nothing here raises, waits or allocates,
+//! except where it says so: hooks call it for statements of all users.
+//!
+//! # Safety
+//! The functions are given a QueryDesc, or the plan of one, between its creation and its end.
+
+use super::value;
+use pgrx::{pg_sys, varlena};
+use std::ffi::c_char;
+use std::io::{Cursor, Write};
+
+/// Range table entries and inheritance children of a plan that are looked at.
+const MAX_ENTRIES: usize = 1024;
+/// Statements that begin further into their string than this are not read: finding them would mean reading it all.
+const MAX_OFFSET: usize = 1024 * 1024;
+/// Base tables of a statement that are remembered.
+pub const RELATIONS: usize = 16;
+
+mod sys {
+    use super::pg_sys;
+    use std::ffi::c_char;
+    // Without pgrx's wrappers, which set a jump point for errors that these never raise: they are called for every statement.
+    unsafe extern "C-unwind" {
+        pub fn strnlen(text: *const c_char, limit: usize) -> usize;
+        pub fn GetUserId() -> pg_sys::Oid;
+        pub fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
+        pub fn GetCurrentTransactionNestLevel() -> i32;
+    }
+}
+
+/// The role whose rights count now.
+#[inline]
+pub fn current_role() -> u32 {
+    // SAFETY: reads a variable of the process.
+    unsafe { sys::GetUserId() }.to_u32()
+}
+
+/// The innermost subtransaction.
+#[inline]
+pub fn current_subtransaction() -> u32 {
+    // SAFETY: reads the transaction state, which always exists.
+    unsafe { sys::GetCurrentSubTransactionId() }
+}
+
+/// How many transactions are nested: 1 in a transaction without subtransactions.
+pub fn transaction_level() -> usize {
+    // SAFETY: as above.
+    usize::try_from(unsafe { sys::GetCurrentTransactionNestLevel() }).unwrap_or(0)
+}
+
+/// A temporary table was used in this transaction.
+#[inline]
+pub fn temporary_tables_used() -> bool {
+    // SAFETY: reads a variable of the process (xact.h).
+    unsafe { pg_sys::MyXactFlags & pg_sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE as i32 != 0 }
+}
+
+/// The base tables of a plan.
+#[derive(Clone, Copy)]
+pub struct Relations {
+    /// OIDs, ascending, each once.
+    pub oids: [u32; RELATIONS],
+    pub count: u8,
+    /// There are more.
+    pub truncated: bool,
+}
+
+/// The base tables: no views, no catalogs, and of an inheritance tree only the parent, since its children depend on what the planner
+/// pruned. `None` when the statement reads nothing but catalogs.
+///
+/// # Safety
+/// `plan` is a plan of this backend.
+#[inline]
+pub unsafe fn relations(plan: &pg_sys::PlannedStmt) -> Option<Relations> {
+    let mut found = Relations { oids: [0; RELATIONS], count: 0, truncated: false };
+    let mut catalogs = false;
+    // SAFETY: the lists of a plan hold nodes of these types (plannodes.h).
+    unsafe {
+        let children = length(plan.appendRelations);
+        for i in 0..length(plan.rtable) {
+            let entry = (*plan.rtable).elements.add(i).cast::<*const pg_sys::RangeTblEntry>().read();
+            let Some(entry) = entry.as_ref().filter(|e| e.rtekind == pg_sys::RTEKind::RTE_RELATION) else { continue };
+            if entry.relkind as u8 == pg_sys::RELKIND_VIEW || (children > 0 && is_child(plan, i + 1)) {
+                continue;
+            }
+            let oid = entry.relid.to_u32();
+            if oid < pg_sys::FirstNormalObjectId {
+                catalogs = true;
+            } else {
+                insert(&mut found, oid);
+            }
+        }
+    }
+    (found.count > 0 || !catalogs).then_some(found)
+}
+
+/// Whether the entry stands for a child of another table. (A child without parent table is a branch of UNION ALL.)
+unsafe fn is_child(plan: &pg_sys::PlannedStmt, index: usize) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        (0..length(plan.appendRelations)).any(|i| {
+            let child = (*plan.appendRelations).elements.add(i).cast::<*const pg_sys::AppendRelInfo>().read();
+            child.as_ref().is_some_and(|c| c.parent_reloid != pg_sys::InvalidOid && c.child_relid as usize == index)
+        })
+    }
+}
+
+unsafe fn length(list: *const pg_sys::List) -> usize {
+    // SAFETY: NULL or a list.
+    unsafe { list.as_ref() }.map_or(0, |l| usize::try_from(l.length).unwrap_or(0)).min(MAX_ENTRIES)
+}
+
+#[inline]
+fn insert(found: &mut Relations, oid: u32) {
+    let count = found.count as usize;
+    let at = found.oids.iter().take(count).position(|o| *o >= oid).unwrap_or(count);
+    if at < count && found.oids.get(at) == Some(&oid) {
+        return;
+    }
+    if count >= RELATIONS {
+        found.truncated = true;
+        return;
+    }
+    found.oids.copy_within(at..count, at + 1);
+    if let Some(place) = found.oids.get_mut(at) {
+        *place = oid;
+        found.count += 1;
+    }
+}
+
+/// The query scans or changes a temporary table. Of a query that was started.
+///
+/// # Safety
+/// `query` was started.
+pub unsafe fn uses_temporary_table(query: *const pg_sys::QueryDesc) -> bool {
+    // SAFETY: es_relations has es_range_table_size places, each NULL or an open relation (execUtils.c).
+    unsafe {
+        let Some(state) = (*query).estate.as_ref() else { return false };
+        !state.es_relations.is_null()
+            && (0..state.es_range_table_size as usize).any(|i| {
+                let relation = state.es_relations.add(i).read();
+                !relation.is_null() && (*(*relation).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP
+            })
+    }
+}
+
+/// The statement's own part of the text that was sent, and where in that text it begins; `None` when it is longer than `limit`.
+///
+/// # Safety
+/// `'a` ends with the query.
+pub unsafe fn text<'a>(query: *const pg_sys::QueryDesc, limit: usize) -> Option<(&'a [u8], usize)> {
+    // SAFETY: sourceText lives as long as the query.
+    unsafe {
+        let plan = (*query).plannedstmt.as_ref()?;
+        let text = part_of((*query).sourceText, plan.stmt_location, plan.stmt_len, limit)?;
+        if text.len() > limit {
+            return None;
+        }
+        let start = usize::try_from(plan.stmt_location).unwrap_or(0);
+        let blanks = text.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        Some((text.trim_ascii(), start + blanks))
+    }
+}
+
+/// A statement's part of a text, or of a very long one its beginning.
+///
+/// # Safety
+/// `text` is NULL or NUL-terminated, and outlives the result.
+pub unsafe fn part<'a>(text: *const c_char, location: i32, length: i32) -> Option<&'a [u8]> {
+    // SAFETY: as promised.
+    unsafe { part_of(text, location, length, MAX_OFFSET) }
+}
+
+/// At most one byte more than `limit`; `None` when it begins too far into the text.
+unsafe fn part_of<'a>(text: *const c_char, location: i32, length: i32, limit: usize) -> Option<&'a [u8]> {
+    // SAFETY: only what strnlen has seen is read.
+    unsafe {
+        let start = usize::try_from(location).unwrap_or(0);
+        if text.is_null() || start > MAX_OFFSET {
+            return None;
+        }
+        let wanted = usize::try_from(length).ok().filter(|n| *n > 0).unwrap_or(usize::MAX).min(limit + 1);
+        bytes_of(text, sys::strnlen(text, start.saturating_add(wanted))).get(start..)
+    }
+}
+
+/// `search_path` of the session in the form of the setting; `None` when it is longer than `limit`.
+///
+/// # Safety
+/// The result is used at once: it is gone when the setting changes.
+pub unsafe fn search_path<'a>(limit: usize) -> Option<&'a [u8]> {
+    // SAFETY: NULL or NUL-terminated (namespace.c); only what strnlen has seen is read.
+    unsafe {
+        let path = pg_sys::namespace_search_path;
+        let path = if path.is_null() { &[] } else { bytes_of(path, sys::strnlen(path, limit + 1)) };
+        (path.len() <= limit).then_some(path)
+    }
+}
+
+/// Number of parameters that the query was given.
+///
+/// # Safety
+/// See above.
+pub unsafe fn parameter_count(query: *const pg_sys::QueryDesc) -> usize {
+    // SAFETY: NULL or a list of parameters.
+    unsafe { (*query).params.as_ref() }.map_or(0, |list| usize::try_from(list.numParams).unwrap_or(0))
+}
+
+/// Value of a parameter.
+pub enum Value {
+    Unknown,
+    Null,
+    /// Bytes of the buffer that it takes.
+    Text(usize),
+}
+
+/// Type of parameter `number` (from 1), and its value as text. Of a variable of a function only what can be had without running code.
+///
+/// # Safety
+/// See above. May raise only what the output functions of built-in types do.
+pub unsafe fn parameter(query: *const pg_sys::QueryDesc, number: usize, buffer: &mut [u8]) -> (u32, Value) {
+    // SAFETY: number is checked; a fetching list is asked in the way in which the planner asks it when it only estimates (params.h).
+    unsafe {
+        let Some(list) = (*query).params.as_ref().filter(|_| (1..=parameter_count(query)).contains(&number)) else {
+            return (0, Value::Unknown);
+        };
+        let mut workspace = pg_sys::ParamExternData::default();
+        let parameter = match list.paramFetch {
+            Some(fetch) => fetch((*query).params, number as i32, true, &mut workspace),
+            None => list.params.as_ptr().add(number - 1).cast_mut(),
+        };
+        let Some(parameter) = parameter.as_ref() else { return (0, Value::Unknown) };
+        if parameter.ptype == pg_sys::InvalidOid {
+            return (0, Value::Unknown);
+        }
+        let value = if parameter.isnull {
+            Value::Null
+        } else {
+            let mut out = Cursor::new(buffer);
+            match print(&mut out, parameter.ptype, parameter.value) {
+                Some(()) => Value::Text(out.position() as usize),
+                None => Value::Unknown,
+            }
+        };
+        (parameter.ptype.to_u32(), value)
+    }
+}
+
+unsafe fn bytes_of<'a>(start: *const c_char, length: usize) -> &'a [u8] {
+    // SAFETY: `start` points to at least `length` bytes that live for `'a`.
+    unsafe { std::slice::from_raw_parts(start.cast(), length) }
+}
+
+/// Writes a value as text; `None` for types and values that are not known to be short and harmless.
+unsafe fn print(out: &mut Cursor<&mut [u8]>, oid: pg_sys::Oid, datum: pg_sys::Datum) -> Option<()> {
+    let word = datum.value();
+    let limit = out.get_ref().len();
+    // SAFETY: the built-in types have these representations on 64-bit platforms (pg_type.dat); nothing is detoasted.
+    unsafe {
+        match oid {
+            pg_sys::BOOLOID => write!(out, "{}", word & 0xFF != 0).ok(),
+            pg_sys::INT2OID => write!(out, "{}", word as i16).ok(),
+            pg_sys::INT4OID => write!(out, "{}", word as i32).ok(),
+            pg_sys::INT8OID => write!(out, "{}", word as i64).ok(),
+            pg_sys::OIDOID => write!(out, "{}", word as u32).ok(),
+            pg_sys::FLOAT4OID => {
+                let v = f32::from_bits(word as u32);
+                value::float(out, f64::from(v), format_args!("{v}"))
+            }
+            pg_sys::FLOAT8OID => {
+                let v = f64::from_bits(word as u64);
+                value::float(out, v, format_args!("{v}"))
+            }
+            pg_sys::DATEOID => value::date(out, word as i32),
+            pg_sys::TIMESTAMPOID => value::timestamp(out, word as i64, false),
+            pg_sys::TIMESTAMPTZOID => value::timestamp(out, word as i64, true),
+            pg_sys::UUIDOID => value::uuid(out, bytes_of(datum.cast_mut_ptr(), 16)),
+            pg_sys::NAMEOID => {
+                let name = datum.cast_mut_ptr::<c_char>();
+                out.write_all(bytes_of(name, sys::strnlen(name, pg_sys::NAMEDATALEN as usize))).ok()
+            }
+            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => {
+                let text = plain(datum, limit)?;
+                out.write_all(bytes_of(varlena::vardata_any(text), varlena::varsize_any_exhdr(text))).ok()
+            }
+            // Not those whose text depends on settings of the session, and none that could hold a value of a user's type.
+            pg_sys::NUMERICOID => by_function(out, pg_sys::F_NUMERIC_OUT, plain(datum, limit)?),
+            pg_sys::JSONBOID => by_function(out, pg_sys::F_JSONB_OUT, plain(datum, limit)?),
+            pg_sys::JSONOID => by_function(out, pg_sys::F_JSON_OUT, plain(datum, limit)?),
+            pg_sys::INETOID => by_function(out, pg_sys::F_INET_OUT, plain(datum, limit)?),
+            pg_sys::CIDROID => by_function(out, pg_sys::F_CIDR_OUT, plain(datum, limit)?),
+            pg_sys::INT2ARRAYOID
+            | pg_sys::INT4ARRAYOID
+            | pg_sys::INT8ARRAYOID
+            | pg_sys::TEXTARRAYOID
+            | pg_sys::VARCHARARRAYOID
+            | pg_sys::BOOLARRAYOID
+            | pg_sys::NUMERICARRAYOID => by_function(out, pg_sys::F_ARRAY_OUT, plain(datum, limit)?),
+            _ => None,
+        }
+    }
+}
+
+/// By the output function of a built-in type.
+unsafe fn by_function(out: &mut Cursor<&mut [u8]>, function: u32, value: *const pg_sys::varlena) -> Option<()> {
+    let limit = out.get_ref().len();
+    // SAFETY: the function is the type's own; its result is NUL-terminated and ours.
+    unsafe {
+        let text = pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(function), pg_sys::Datum::from(value));
+        let length = sys::strnlen(text, limit + 1);
+        let done = if length <= limit { out.write_all(bytes_of(text, length)).ok() } else { None };
+        pg_sys::pfree(text.cast());
+        done
+    }
+}
+
+/// The value, when it is short and lies here in full: neither compressed nor stored elsewhere.
+unsafe fn plain(datum: pg_sys::Datum, limit: usize) -> Option<*const pg_sys::varlena> {
+    let pointer: *const pg_sys::varlena = datum.cast_mut_ptr();
+    // SAFETY: the header says how it is stored.
+    unsafe {
+        (!pointer.is_null()
+            && !varlena::varatt_is_1b_e(pointer)
+            && !varlena::varatt_is_4b_c(pointer)
+            && varlena::varsize_any_exhdr(pointer) <= limit)
+            .then_some(pointer)
+    }
+}
