@@ -35,7 +35,7 @@ SELECT indexpilot.capture_flush() > 0 AS flushed;
 
 SELECT role_name, nested, query, command, tables, calls, errors, rows, p50_ms > 0 AND p95_ms >= p50_ms AND p99_ms >= p95_ms AS percentiles, min_ms <= max_ms AS times
   FROM indexpilot.queries WHERE role_name ~ '^regress_indexpilot' ORDER BY role_name;
-SELECT role_name, tenant_id, tables, calls, mean_ms > 0 AS mean, stddev_ms = 0 AS stddev, mean_cost > 0 AS cost, cardinality(histogram) AS buckets
+SELECT role_name, tenant_id, tables, calls, mean_ms > 0 AS mean, stddev_ms = 0 AS stddev, mean_cost > 0 AS cost, (SELECT sum(n) FROM unnest(histogram) n) = calls AS histogram
   FROM indexpilot.query_stats WHERE role_name ~ '^regress_indexpilot' ORDER BY role_name, tenant_id;
 SELECT q.role_name, s.tenant_id, s.query FROM indexpilot.workload_samples s JOIN indexpilot.queries q ON q.id = s.workload_id
  WHERE q.role_name ~ '^regress_indexpilot' ORDER BY q.role_name, s.tenant_id;

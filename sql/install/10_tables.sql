@@ -145,7 +145,7 @@ COMMENT ON COLUMN workload_stats.total_ms IS 'Execution time, milliseconds';
 COMMENT ON COLUMN workload_stats.sum_squares_ms IS 'Sum of the squares of the execution times in milliseconds, for the variance';
 COMMENT ON COLUMN workload_stats.min_ms IS 'Shortest execution, milliseconds';
 COMMENT ON COLUMN workload_stats.max_ms IS 'Longest execution, milliseconds';
-COMMENT ON COLUMN workload_stats.histogram IS 'Executions by duration on a logarithmic scale: four buckets to each doubling, from one microsecond';
+COMMENT ON COLUMN workload_stats.histogram IS 'Executions by duration on a logarithmic scale: four buckets to each doubling, from one microsecond; empty ones at the end are left out';
 COMMENT ON COLUMN workload_stats.planner_cost IS 'Sum of the planner''s cost estimates';
 COMMENT ON COLUMN workload_stats.shared_blocks_hit IS 'Blocks found in shared buffers';
 COMMENT ON COLUMN workload_stats.shared_blocks_read IS 'Blocks read into shared buffers';

@@ -143,6 +143,26 @@ pub fn try_flush_lock() -> Result<bool> {
     Ok(got.unwrap_or(false))
 }
 
+/// Figures of several rows `p` as those of one, in the order of the columns of workload_stats.
+const SUMS: &str = "pg_catalog.sum(p.calls), pg_catalog.sum(p.errors), pg_catalog.sum(p.error_ms), pg_catalog.sum(p.rows), pg_catalog.sum(p.total_ms),
+    pg_catalog.sum(p.sum_squares_ms), COALESCE(pg_catalog.min(p.min_ms) FILTER (WHERE p.calls > 0), 0), pg_catalog.max(p.max_ms),
+    indexpilot.histogram_sum(p.histogram), pg_catalog.sum(p.planner_cost), pg_catalog.sum(p.shared_blocks_hit),
+    pg_catalog.sum(p.shared_blocks_read), pg_catalog.sum(p.temp_blocks), pg_catalog.sum(p.wal_bytes)";
+
+/// What becomes of a row of workload_stats, called `q`, that is there already.
+const ADD: &str = "ON CONFLICT (workload_id, tenant_id, bucket_at) DO UPDATE SET
+        min_ms = CASE WHEN q.calls = 0 THEN excluded.min_ms WHEN excluded.calls = 0 THEN q.min_ms
+                      ELSE LEAST(q.min_ms, excluded.min_ms) END,
+        max_ms = GREATEST(q.max_ms, excluded.max_ms),
+        calls = q.calls + excluded.calls, errors = q.errors + excluded.errors, error_ms = q.error_ms + excluded.error_ms,
+        rows = q.rows + excluded.rows, total_ms = q.total_ms + excluded.total_ms,
+        sum_squares_ms = q.sum_squares_ms + excluded.sum_squares_ms,
+        histogram = indexpilot.histogram_add(q.histogram, excluded.histogram),
+        planner_cost = q.planner_cost + excluded.planner_cost,
+        shared_blocks_hit = q.shared_blocks_hit + excluded.shared_blocks_hit,
+        shared_blocks_read = q.shared_blocks_read + excluded.shared_blocks_read,
+        temp_blocks = q.temp_blocks + excluded.temp_blocks, wal_bytes = q.wal_bytes + excluded.wal_bytes";
+
 /// What bounds the tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -159,7 +179,8 @@ pub fn record(counted: &[Counted], limits: Limits) -> Result<()> {
         return Ok(());
     }
     spi::execute(
-        "WITH c AS (
+        &format!(
+            "WITH c AS (
              SELECT * FROM pg_catalog.jsonb_to_recordset($1->'rows') AS c(at float8, own boolean, queryid bigint, role_id oid,
                  relations_hash bigint, nested boolean, relations oid[], relations_complete boolean, command text, tenant_id text,
                  calls bigint, errors bigint, error_ms float8, rows bigint, total_ms float8,
@@ -208,26 +229,11 @@ pub fn record(counted: &[Counted], limits: Limits) -> Result<()> {
               WHERE nth <= ($1->>'tenants')::bigint
          )
          INSERT INTO indexpilot.workload_stats AS q
-         SELECT p.id, COALESCE(a.tenant_id, '') AS tenant, p.bucket_at, pg_catalog.sum(p.calls), pg_catalog.sum(p.errors),
-                pg_catalog.sum(p.error_ms), pg_catalog.sum(p.rows), pg_catalog.sum(p.total_ms), pg_catalog.sum(p.sum_squares_ms),
-                COALESCE(pg_catalog.min(p.min_ms) FILTER (WHERE p.calls > 0), 0), pg_catalog.max(p.max_ms),
-                indexpilot.histogram_sum(p.histogram), pg_catalog.sum(p.planner_cost), pg_catalog.sum(p.shared_blocks_hit),
-                pg_catalog.sum(p.shared_blocks_read), pg_catalog.sum(p.temp_blocks), pg_catalog.sum(p.wal_bytes)
+         SELECT p.id, COALESCE(a.tenant_id, '') AS tenant, p.bucket_at, {SUMS}
            FROM placed p LEFT JOIN apart a ON a.id = p.id AND a.bucket_at = p.bucket_at AND a.tenant_id = p.tenant_id
           GROUP BY p.id, tenant, p.bucket_at
           ORDER BY p.id, tenant, p.bucket_at
-         ON CONFLICT (workload_id, tenant_id, bucket_at) DO UPDATE SET
-             min_ms = CASE WHEN q.calls = 0 THEN excluded.min_ms WHEN excluded.calls = 0 THEN q.min_ms
-                           ELSE LEAST(q.min_ms, excluded.min_ms) END,
-             max_ms = GREATEST(q.max_ms, excluded.max_ms),
-             calls = q.calls + excluded.calls, errors = q.errors + excluded.errors, error_ms = q.error_ms + excluded.error_ms,
-             rows = q.rows + excluded.rows, total_ms = q.total_ms + excluded.total_ms,
-             sum_squares_ms = q.sum_squares_ms + excluded.sum_squares_ms,
-             histogram = indexpilot.histogram_add(q.histogram, excluded.histogram),
-             planner_cost = q.planner_cost + excluded.planner_cost,
-             shared_blocks_hit = q.shared_blocks_hit + excluded.shared_blocks_hit,
-             shared_blocks_read = q.shared_blocks_read + excluded.shared_blocks_read,
-             temp_blocks = q.temp_blocks + excluded.temp_blocks, wal_bytes = q.wal_bytes + excluded.wal_bytes",
+         {ADD}"),
         json!({ "rows": counted, "bucket_s": limits.bucket.as_secs_f64(), "tenants": limits.tenants }),
     )?;
     Ok(())
@@ -314,6 +320,54 @@ pub fn set_plan_states(planned: &[(i64, f64)], failed: &[(i64, String)]) -> Resu
         "UPDATE indexpilot.workload w SET plan_state = p.state, plan_error = p.error, base_cost = COALESCE(p.cost, w.base_cost)
            FROM pg_catalog.jsonb_to_recordset($1->'rows') AS p(id bigint, state text, error text, cost float8) WHERE w.id = p.id",
         json!({ "rows": rows }),
+    )?;
+    Ok(())
+}
+
+/// Joins the spans of each hour that is over for two hours, so that old times take little room. What a cut parts stays apart. The
+/// caller has the right to flush.
+pub fn join_hours(tenants: u32) -> Result<()> {
+    // Older spans were joined before; those of a longer pause stay as they are until their time is over.
+    const HOURS: &str = "q.bucket_at >= pg_catalog.date_bin('1 hour', pg_catalog.now() - interval '4 hours', '2000-01-01')
+        AND q.bucket_at < pg_catalog.date_bin('1 hour', pg_catalog.now() - interval '2 hours', '2000-01-01')";
+    let some: Option<bool> = spi::value(
+        &format!(
+            "SELECT EXISTS (SELECT FROM indexpilot.workload_stats q
+                             WHERE {HOURS} AND q.bucket_at <> pg_catalog.date_bin('1 hour', q.bucket_at, '2000-01-01')) AS some"
+        ),
+        json!({}),
+    )?;
+    if some != Some(true) {
+        return Ok(());
+    }
+    spi::execute(
+        &format!(
+            "WITH spans AS (
+                 SELECT b.bucket_at, GREATEST(pg_catalog.date_bin('1 hour', b.bucket_at, '2000-01-01'),
+                        (SELECT pg_catalog.max(a.finished_at) FROM indexpilot.actions a WHERE a.finished_at <= b.bucket_at)) AS whole
+                   FROM (SELECT DISTINCT q.bucket_at FROM indexpilot.workload_stats q WHERE {HOURS}) b
+             ), ranked AS (
+                 SELECT q.workload_id, s.whole, q.tenant_id,
+                        pg_catalog.row_number() OVER (PARTITION BY q.workload_id, s.whole
+                            ORDER BY pg_catalog.sum(q.total_ms + q.error_ms) DESC, q.tenant_id) AS nth
+                   FROM indexpilot.workload_stats q JOIN spans s ON s.bucket_at = q.bucket_at
+                  WHERE q.tenant_id <> '' GROUP BY q.workload_id, s.whole, q.tenant_id
+             ), gone AS (
+                 DELETE FROM indexpilot.workload_stats q USING spans s
+                  WHERE q.bucket_at = s.bucket_at
+                    AND (s.whole <> s.bucket_at OR EXISTS (
+                         SELECT FROM ranked r WHERE r.workload_id = q.workload_id AND r.whole = s.whole AND r.tenant_id = q.tenant_id
+                            AND r.nth > ($1->>'tenants')::bigint))
+                 RETURNING q.*, s.whole
+             )
+             INSERT INTO indexpilot.workload_stats AS q
+             SELECT p.workload_id, COALESCE(r.tenant_id, '') AS tenant, p.whole, {SUMS}
+               FROM gone p LEFT JOIN ranked r ON r.workload_id = p.workload_id AND r.whole = p.whole AND r.tenant_id = p.tenant_id
+                                             AND r.nth <= ($1->>'tenants')::bigint
+              GROUP BY p.workload_id, tenant, p.whole
+             {ADD}"
+        ),
+        json!({ "tenants": tenants }),
     )?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::store::exchange::{self as table, Advanced, Known, Reported, Statement
 use crate::store::workload::{self, Counted, SampleRow};
 use crate::{capture, guc};
 use indexpilot_core::exchange::{self as core, Document, FORMAT, Refusal, Stat, TENANT, Template, VERSION, spread, take_over};
-use indexpilot_core::histogram::{BUCKETS, Histogram};
+use indexpilot_core::histogram::Histogram;
 use indexpilot_core::workload::{mix, relations_hash};
 use pgrx::pg_sys::Oid;
 use std::collections::HashMap;
@@ -62,7 +62,7 @@ pub fn report(report: &Report) -> Result<()> {
         sum_squares_ms: report.duration_ms * report.duration_ms * calls,
         min_ms: report.duration_ms,
         max_ms: report.duration_ms,
-        histogram: histogram.0.iter().map(|n| n * report.calls).collect(),
+        histogram: flush::trimmed(&histogram.0).into_iter().map(|n| n * report.calls).collect(),
         planner_cost: cost * calls,
         ..Counted::default()
     };
@@ -181,7 +181,6 @@ fn of_template(t: &Known) -> Counted {
         relations: t.relations.clone(),
         relations_complete: t.relations_complete,
         command: t.command.clone().into(),
-        histogram: vec![0; BUCKETS],
         ..Counted::default()
     }
 }
@@ -207,7 +206,6 @@ fn analysed(statement: &Statement, path: &str) -> Option<Counted> {
         relations: named(&identity).to_vec(),
         relations_complete: identity.tables.len() <= RELATIONS,
         command: identity.command.into(),
-        histogram: vec![0; BUCKETS],
         ..Counted::default()
     })
 }
@@ -408,28 +406,24 @@ fn unpack(t: Template, into: &mut Taken) {
         parameter_types: s.parameter_types,
         parameter_values: s.parameter_values,
     }));
-    into.counted.extend(t.stats.into_iter().map(|s| {
-        let mut histogram = s.histogram;
-        histogram.resize(BUCKETS, 0);
-        Counted {
-            at: Some(s.at),
-            tenant_id: s.tenant_id,
-            calls: s.calls,
-            errors: s.errors,
-            error_ms: s.error_ms,
-            rows: s.rows,
-            total_ms: s.total_ms,
-            sum_squares_ms: s.sum_squares_ms,
-            min_ms: s.min_ms,
-            max_ms: s.max_ms,
-            histogram,
-            planner_cost: s.planner_cost,
-            shared_blocks_hit: s.shared_blocks_hit,
-            shared_blocks_read: s.shared_blocks_read,
-            temp_blocks: s.temp_blocks,
-            wal_bytes: s.wal_bytes,
-            ..base.clone()
-        }
+    into.counted.extend(t.stats.into_iter().map(|s| Counted {
+        at: Some(s.at),
+        tenant_id: s.tenant_id,
+        calls: s.calls,
+        errors: s.errors,
+        error_ms: s.error_ms,
+        rows: s.rows,
+        total_ms: s.total_ms,
+        sum_squares_ms: s.sum_squares_ms,
+        min_ms: s.min_ms,
+        max_ms: s.max_ms,
+        histogram: flush::trimmed(&s.histogram),
+        planner_cost: s.planner_cost,
+        shared_blocks_hit: s.shared_blocks_hit,
+        shared_blocks_read: s.shared_blocks_read,
+        temp_blocks: s.temp_blocks,
+        wal_bytes: s.wal_bytes,
+        ..base.clone()
     }));
 }
 

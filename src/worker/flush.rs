@@ -89,6 +89,10 @@ fn reported() -> Result<Taken> {
 pub fn by_itself() -> Result<()> {
     bgworker::transaction("indexpilot: writing what was captured", || {
         flush(Duration::ZERO)?;
+        // Whoever holds the lock may have touched the same rows.
+        if workload::try_flush_lock()? {
+            workload::join_hours(guc::capture_max_tenants())?;
+        }
         workload::retain(guc::capture_retention())
     })
 }
@@ -120,13 +124,19 @@ fn counted(c: capture::Captured) -> Counted {
         sum_squares_ms: c.sum_squares_ms,
         min_ms: c.min_ms,
         max_ms: c.max_ms,
-        histogram: c.histogram.to_vec(),
+        histogram: trimmed(&c.histogram),
         planner_cost: c.planner_cost,
         shared_blocks_hit: c.shared_blocks_hit,
         shared_blocks_read: c.shared_blocks_read,
         temp_blocks: c.temp_blocks,
         wal_bytes: c.wal_bytes,
     }
+}
+
+/// Without the empty buckets at its end: most statements are far from the longest durations.
+pub fn trimmed(histogram: &[u64]) -> Vec<u64> {
+    let used = histogram.iter().rposition(|n| *n > 0).map_or(0, |last| last + 1);
+    histogram.iter().take(used).copied().collect()
 }
 
 /// Where literals must not be kept, only the normal form reaches the tables.

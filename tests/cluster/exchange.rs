@@ -176,6 +176,41 @@ fn what_a_standby_runs_counts_on_the_primary() -> Result<()> {
 }
 
 #[test]
+fn old_spans_are_joined_but_not_across_a_cut() -> Result<()> {
+    let cluster = quick(Cluster::build("exchange-hours"))
+        .setting("indexpilot.capture_max_tenants", 2)
+        .setting("indexpilot.mode", "off")
+        .start()?;
+    let mut db = shop(&cluster)?;
+    // An hour of spans of five minutes, four tenants in each, and an index that appeared at half past; made while no worker comes by.
+    db.batch_execute(
+        "CREATE EXTENSION indexpilot; \
+         INSERT INTO indexpilot.workload (queryid, role_id, relations_hash, command) VALUES (4711, 'postgres'::regrole, 1, 'select'); \
+         CREATE TABLE hour AS SELECT date_bin('1 hour', now() - interval '3 hours', '2000-01-01') AS began; \
+         INSERT INTO indexpilot.actions (kind, state, table_id, table_schema, table_name, index_schema, index_name, definition, \
+             statement, cause, finished_at) \
+           SELECT 'create', 'kept', 1, '', '', '', '', '', '', '', began + interval '32 minutes' FROM hour; \
+         INSERT INTO indexpilot.workload_stats (workload_id, tenant_id, bucket_at, calls, errors, error_ms, rows, total_ms, \
+             sum_squares_ms, min_ms, max_ms, histogram, planner_cost, shared_blocks_hit, shared_blocks_read, temp_blocks, wal_bytes) \
+           SELECT w.id, 't' || t, at, 10, 0, 0, 10, 10 * t, 100, t, t, ARRAY[0, 10], 100, 0, 0, 0, 0 \
+             FROM indexpilot.workload w, hour, generate_series(1, 4) t, \
+                  LATERAL (SELECT began + i * interval '5 minutes' FROM generate_series(0, 11) i \
+                           UNION ALL SELECT began + interval '32 minutes') AS s(at)",
+    )?;
+    cluster.configure("indexpilot.mode", "observe")?;
+    cluster.reload()?;
+    let spans = "SELECT count(*) FROM indexpilot.workload_stats s, hour WHERE s.bucket_at < began + interval '1 hour'";
+    poll_until(LIMIT, "the spans to be joined", || Ok(number(&mut db, spans)? == 6))?;
+    let joined = "SELECT string_agg(format('%s+%s %s: %s', extract(hour FROM s.bucket_at - began), extract(minute FROM s.bucket_at - began), \
+                  s.tenant_id, s.calls), ', ' ORDER BY s.bucket_at, s.tenant_id) FROM indexpilot.workload_stats s, hour WHERE s.bucket_at < began + interval '1 hour'";
+    let joined: String = db.query_one(joined, &[])?.get(0);
+    assert_eq!(joined, "0+0 : 140, 0+0 t3: 70, 0+0 t4: 70, 0+32 : 120, 0+32 t3: 60, 0+32 t4: 60");
+    let whole = "SELECT min_ms = 1 AND max_ms = 4 AND calls = 520 AND p50_ms > 0 FROM indexpilot.queries WHERE queryid = 4711";
+    assert!(db.query_one(whole, &[])?.get::<_, bool>(0));
+    Ok(())
+}
+
+#[test]
 fn the_tables_are_bounded() -> Result<()> {
     let cluster = quick(Cluster::build("exchange-bounds"))
         .setting("indexpilot.capture_max_templates", 10)
