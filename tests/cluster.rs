@@ -20,6 +20,8 @@ mod capture_rights;
 mod capture_statements;
 #[path = "cluster/capture_texts.rs"]
 mod capture_texts;
+#[path = "cluster/exchange.rs"]
+mod exchange;
 #[path = "cluster/life.rs"]
 mod life;
 #[path = "cluster/orders.rs"]
