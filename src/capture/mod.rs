@@ -1,7 +1,7 @@
 //! Capture: counts executions in shared memory and samples statements; never raises, never waits, never uses SPI.
 //!
 //! `hooks` sees the statements and calls `backend`, which is the session's own part: what is running now. `table` has the counters,
-//! `sample` the statements on their way to the worker, `databases` says where to capture at all. Without preload everything here
+//! `sample` the statements on their way to the worker, `databases` says where to capture at all, `tenants` what names the tenant. Without preload everything here
 //! answers with nothing.
 
 mod backend;
@@ -9,6 +9,7 @@ mod databases;
 mod hooks;
 mod sample;
 mod table;
+pub mod tenants;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 mod value;
@@ -97,6 +98,7 @@ pub fn init() {
     table::init();
     sample::init();
     databases::init();
+    tenants::init();
     backend::init();
     hooks::init();
 }
@@ -152,7 +154,7 @@ pub fn status() -> Status {
         without_queryid: backends.without_queryid,
         untracked: backends.untracked,
         failures: backends.failures,
-        bytes: table.bytes + ring.bytes,
+        bytes: table.bytes + ring.bytes + tenants::bytes(),
         epoch: backends.epoch,
         databases: databases::all(),
     }
