@@ -8,12 +8,16 @@ use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{compat, node, subxact};
+use super::{compat, node, statement, subxact};
 use indexpilot_core::model::RelId;
+use indexpilot_core::profile::FieldUse;
+use indexpilot_core::tenant::TenantSource;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+pub use super::statement::TenantKeys;
 
 /// First OID of objects that users make (access/transam.h).
 const FIRST_NORMAL_OID: u32 = 16384;
@@ -100,25 +104,21 @@ impl Prepared<'_> {
 
     /// Tables that the statement, or a data-modifying CTE of it, inserts into.
     pub fn insert_targets(&self) -> Vec<RelId> {
-        let mut found = Vec::new();
-        // SAFETY: an analysed query: resultRelation is an index into its range table, CTEs hold queries.
-        unsafe {
-            let mut add = |query: *mut pg_sys::Query| {
-                if (*query).commandType == pg_sys::CmdType::CMD_INSERT && (*query).resultRelation > 0 {
-                    let nth = (*query).resultRelation as usize - 1;
-                    if let Some(entry) = node::list::<pg_sys::RangeTblEntry>((*query).rtable).nth(nth) {
-                        found.push(RelId((*entry).relid.to_u32()));
-                    }
-                }
-            };
-            add(self.query);
-            for cte in node::list::<pg_sys::CommonTableExpr>((*self.query).cteList) {
-                if let Some(query) = node::cast::<pg_sys::Query>((*cte).ctequery, pg_sys::NodeTag::T_Query) {
-                    add(query);
-                }
-            }
-        }
-        found
+        // SAFETY: an analysed query.
+        unsafe { statement::insert_targets(self.query) }
+    }
+
+    /// Tables that the statement writes to, and the fields that it sets there.
+    pub fn writes(&self) -> (Vec<RelId>, Vec<FieldUse>) {
+        // SAFETY: an analysed and rewritten query.
+        unsafe { statement::writes(self.query) }
+    }
+
+    /// The value that names the tenant: one that a column of `keys` (by table) is compared with, or set to in a new row. `parameters`
+    /// is the number of parameters that the statement was run with.
+    pub fn tenant(&self, keys: &TenantKeys, parameters: usize) -> Option<TenantSource> {
+        // SAFETY: an analysed query, and the text it was made from.
+        unsafe { statement::tenant(self.query, self.text.to_bytes(), keys, parameters) }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod flush;
 mod judge;
 mod launcher;
 mod outcome;
+mod profile;
 pub mod state;
 pub mod status;
 
