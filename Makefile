@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= target
 PG_CONFIG ?=
 
-.PHONY: check demo setup server server-stop install clean-check
+.PHONY: check demo setup server server-stop install clean-check bench-capture bench-capture-cardinality regress-core
 
 check:            ## everything that CI runs
 	@tools/check.sh
@@ -25,6 +25,15 @@ install:          ## into the PostgreSQL of PG_CONFIG=/path/to/pg_config
 	@test -n "$(PG_CONFIG)" || { echo 'usage: make install PG_CONFIG=/path/to/pg_config' >&2; exit 2; }
 	@tools/setup.sh
 	@PG_CONFIG="$(PG_CONFIG)" tools/install.sh --release
+
+bench-capture: setup  ## what capture costs a query, beside other extensions
+	@tools/bench.sh capture
+
+bench-capture-cardinality: setup  ## a million distinct queries, ten thousand tenants
+	@tools/bench.sh cardinality
+
+regress-core: setup  ## PostgreSQL's own tests, without and with IndexPilot; ORDERS=1 adds all load orders beside other extensions
+	@tools/regress-core.sh
 
 clean-check:      ## stops and removes servers that were left behind
 	@tools/clean.sh

@@ -43,6 +43,8 @@ static CAPTURE_LITERALS: GucSetting<bool> = GucSetting::<bool>::new(true);
 // As pg_stat_statements.max: twice the templates that a large application has.
 static CAPTURE_MAX_QUERIES: GucSetting<i32> = GucSetting::<i32>::new(5000);
 // A slot holds one statement on its way to the worker, which empties all of them every worker_interval.
+static CAPTURE_TRACK: GucSetting<Track> = GucSetting::<Track>::new(Track::All);
+static CAPTURE_MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(20);
 static CAPTURE_MAX_SAMPLES: GucSetting<i32> = GucSetting::<i32>::new(256);
 static CAPTURE_BUCKET: GucSetting<i32> = GucSetting::<i32>::new(300);
 static CAPTURE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
@@ -86,6 +88,15 @@ static VERIFY_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.10);
 static VERIFY_CONFIDENCE: GucSetting<f64> = GucSetting::<f64>::new(0.99);
 
 static WORKER_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+
+/// Which statements are captured (`indexpilot.capture_track`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum Track {
+    #[name = c"top"]
+    Top,
+    #[name = c"all"]
+    All,
+}
 
 /// Defines all settings and reserves the prefix. Called once, from `_PG_init`.
 pub fn init() {
@@ -136,6 +147,24 @@ pub fn init() {
         c"When off, executions are neither counted nor sampled.",
         &CAPTURE,
         Suset,
+        none,
+    );
+    GucRegistry::define_enum_guc(
+        c"indexpilot.capture_track",
+        c"Which statements are captured.",
+        c"top: those that clients send. all: those inside functions, procedures and triggers too, as templates of their own.",
+        &CAPTURE_TRACK,
+        Suset,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.capture_max_tenants",
+        c"Tenants of each query template that are counted separately.",
+        c"Those that run it most come to have counters of their own; what the others run is counted without a tenant.",
+        &CAPTURE_MAX_TENANTS,
+        0,
+        1000,
+        Sighup,
         none,
     );
     GucRegistry::define_bool_guc(c"indexpilot.capture_literals", c"Keeps parameter values and constants of sampled statements.",
@@ -469,6 +498,15 @@ pub fn startup_bypass() -> bool {
 /// Whether this session's executions are captured.
 pub fn capture() -> bool {
     CAPTURE.get() && MODE.get() != Mode::Off
+}
+/// Whether statements inside functions are captured.
+#[inline]
+pub fn capture_nested() -> bool {
+    CAPTURE_TRACK.get() == Track::All
+}
+/// For each template.
+pub fn capture_max_tenants() -> u32 {
+    CAPTURE_MAX_TENANTS.get() as u32
 }
 pub fn capture_literals() -> bool {
     CAPTURE_LITERALS.get()

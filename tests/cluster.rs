@@ -4,5 +4,7 @@
 mod apply;
 #[path = "cluster/life.rs"]
 mod life;
+#[path = "cluster/orders.rs"]
+mod orders;
 #[path = "cluster/smoke.rs"]
 mod smoke;

@@ -55,6 +55,7 @@ CREATE TABLE workload (
     queryid       bigint NOT NULL,
     role_id       oid NOT NULL,
     relations_hash bigint NOT NULL,
+    nested        boolean NOT NULL DEFAULT false,
     relations     oid[] NOT NULL DEFAULT '{}',
     relations_complete boolean NOT NULL DEFAULT true,
     command       text NOT NULL DEFAULT 'unknown' CHECK (command IN ('select', 'insert', 'update', 'delete', 'merge', 'utility', 'unknown')),
@@ -65,7 +66,7 @@ CREATE TABLE workload (
     base_cost     double precision,
     first_seen_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_seen_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    UNIQUE (queryid, role_id, relations_hash)
+    UNIQUE (queryid, role_id, relations_hash, nested)
 );
 CREATE INDEX workload_relations ON workload USING gin (relations);
 COMMENT ON TABLE workload IS 'Query templates that this database runs';
@@ -73,6 +74,7 @@ COMMENT ON COLUMN workload.id IS 'Number of the template';
 COMMENT ON COLUMN workload.queryid IS 'Query identifier computed by the server (compute_query_id), as in pg_stat_statements';
 COMMENT ON COLUMN workload.role_id IS 'OID of the role that ran it';
 COMMENT ON COLUMN workload.relations_hash IS 'Hash of the OIDs of the base tables, which tells apart equal texts under different search paths';
+COMMENT ON COLUMN workload.nested IS 'It ran inside a function, procedure or trigger, not as sent by the client';
 COMMENT ON COLUMN workload.relations IS 'OIDs of the base tables, at most 16';
 COMMENT ON COLUMN workload.relations_complete IS 'False when there are more base tables than that';
 COMMENT ON COLUMN workload.command IS 'Kind of statement';

@@ -172,5 +172,5 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_tem
 $$;
 COMMENT ON FUNCTION histogram_percentile(bigint[], double precision) IS 'Percentile (0 to 1) of a histogram of query_stats, in milliseconds, to within 10 percent';
 
-CREATE AGGREGATE histogram_sum(bigint[]) (SFUNC = indexpilot.histogram_add, STYPE = bigint[]);
+CREATE AGGREGATE histogram_sum(bigint[]) (SFUNC = indexpilot.histogram_add, STYPE = bigint[], PARALLEL = SAFE);
 COMMENT ON AGGREGATE histogram_sum(bigint[]) IS 'Sum of histograms of query_stats, bucket by bucket';

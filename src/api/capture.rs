@@ -11,7 +11,7 @@ fn capture_flush() -> i64 {
     let run = || -> Result<i64> {
         require_preload("capture_flush()")?;
         require_writable("capture_flush()")?;
-        Ok(flush::flush()? as i64)
+        Ok(flush::flush(flush::PATIENCE)? as i64)
     };
     or_raise(run())
 }

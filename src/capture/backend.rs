@@ -1,21 +1,31 @@
-//! The session's part of capture: which top-level statements are running now, and what they have cost so far.
+//! The session's part of capture: how deep the server is in functions, which statements are running, and what they have cost so far.
 //!
 //! A statement is known by the address of its QueryDesc from ExecutorStart to ExecutorEnd. After an error ExecutorEnd is not called:
-//! then the callbacks for aborted (sub)transactions settle what is left.
+//! then the callbacks for aborted (sub)transactions settle what is left, and put the depth right.
 
-use super::table::{Execution, Key, Known, Table, Template};
-use super::{databases, suspended};
+use super::local::{Execution, Local, Place};
+use super::table::{Key, Template};
+use super::{databases, sessions};
 use crate::guc;
 use crate::pg::shmem::{Region, shared};
-use std::cell::RefCell;
+use crate::pg::single::Single;
+use crate::pg::{own, session, time};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Statements that a session may have open at a time (cursors); more are not tracked.
+/// Statements that a session may have open at a time (cursors, functions in functions); more are not tracked.
 const MAX_RUNNING: usize = 64;
-/// Templates whose first execution in this session need not be noticed again.
-const SEEN: usize = 256;
+/// Subtransactions within one another whose depth is remembered; those further in share the last one's.
+const MAX_LEVELS: usize = 64;
 /// Samples that every template gets at once; later ones come with every doubling of its executions.
-const FIRST_SAMPLES: u32 = 3;
+pub const FIRST_SAMPLES: u32 = 3;
+/// Executions after which a session hands in at the end of a transaction, however short the time.
+const HAND_IN_AFTER: u32 = 64;
+/// … and the time after which it does, however few they are: 500 ms.
+const HAND_IN_EVERY: u64 = 500_000_000;
+/// Executions after which it hands in within a transaction: the counters of a histogram have 16 bits.
+const HAND_IN_AT_ONCE: u32 = 32_768;
+/// Added to the depth while EXPLAIN runs: nothing is captured then.
+const EXPLAINING: u32 = 1 << 16;
 
 shared! {
     struct Counters {
@@ -23,6 +33,7 @@ shared! {
         without_queryid: AtomicU64,
         untracked: AtomicU64,
         failures: AtomicU64,
+        temporary: AtomicU64,
     }
 }
 
@@ -30,7 +41,7 @@ static COUNTERS: Region<Counters> = Region::new(
     c"indexpilot capture counters",
     || 1,
     |counters| {
-        counters.iter().for_each(|c| c.epoch.store((crate::pg::time::now() * 1e6) as u64, Relaxed));
+        counters.iter().for_each(|c| c.epoch.store((time::now() * 1e6) as u64, Relaxed));
     },
 );
 
@@ -46,6 +57,7 @@ pub struct Usage {
     pub without_queryid: u64,
     pub untracked: u64,
     pub failures: u64,
+    pub temporary: u64,
 }
 
 pub fn usage() -> Usage {
@@ -54,6 +66,7 @@ pub fn usage() -> Usage {
         without_queryid: c.without_queryid.load(Relaxed),
         untracked: c.untracked.load(Relaxed),
         failures: c.failures.load(Relaxed),
+        temporary: c.temporary.load(Relaxed),
     })
 }
 
@@ -61,18 +74,20 @@ fn counters() -> Option<&'static Counters> {
     COUNTERS.get()?.first()
 }
 
+fn count(which: impl Fn(&Counters) -> &AtomicU64) {
+    if let Some(c) = counters() {
+        which(c).fetch_add(1, Relaxed);
+    }
+}
+
 /// A statement had no query identifier.
 pub fn without_queryid() {
-    if let Some(c) = counters() {
-        c.without_queryid.fetch_add(1, Relaxed);
-    }
+    count(|c| &c.without_queryid);
 }
 
 /// The capture code failed and was stopped.
 pub fn failure() {
-    if let Some(c) = counters() {
-        c.failures.fetch_add(1, Relaxed);
-    }
+    count(|c| &c.failures);
 }
 
 #[derive(Clone, Copy)]
@@ -80,21 +95,30 @@ struct Running {
     /// Address of the QueryDesc.
     id: usize,
     subtransaction: u32,
-    key: Key,
-    hash: u64,
-    template: Template,
-    so_far: Execution,
-    /// Inside ExecutorRun or ExecutorFinish.
+    place: Place,
+    /// Inside ExecutorRun or ExecutorFinish since `started`.
     active: bool,
     ran: bool,
     /// A sample was wanted at the start, so none is at the end.
     sampled: bool,
+    started: u64,
+    so_far: Execution,
 }
 
 struct Backend {
+    /// Calls of the planner, the executor and utility commands that are within one another now.
+    depth: u32,
+    /// The depth at which each subtransaction began.
+    levels: [u32; MAX_LEVELS],
     running: [Running; MAX_RUNNING],
     count: usize,
-    seen: [u64; SEEN],
+    local: Local,
+    /// Clock at the end of the last statement, and when this session last handed in.
+    last: u64,
+    handed_in: u64,
+    /// Something ran since the last transaction ended.
+    active: bool,
+    registered_exit: bool,
     /// The list of databases at this version said this of ours.
     version: u64,
     database: u32,
@@ -104,54 +128,45 @@ struct Backend {
 const IDLE: Execution =
     Execution { failed: false, ns: 0, rows: 0, planner_cost: 0.0, blocks_hit: 0, blocks_read: 0, blocks_temp: 0, wal_bytes: 0 };
 
-const NOTHING: Running = Running {
-    id: 0,
-    subtransaction: 0,
-    key: Key::EMPTY,
-    hash: 0,
-    template: Template::EMPTY,
-    so_far: IDLE,
+const NOTHING: Running =
+    Running { id: 0, subtransaction: 0, place: 0, active: false, ran: false, sampled: false, started: 0, so_far: IDLE };
+
+// All zeros, so that it costs a session no memory but what it uses.
+static BACKEND: Single<Backend> = Single::new(Backend {
+    depth: 0,
+    levels: [0; MAX_LEVELS],
+    running: [NOTHING; MAX_RUNNING],
+    count: 0,
+    local: Local::EMPTY,
+    last: 0,
+    handed_in: 0,
     active: false,
-    ran: false,
-    sampled: false,
-};
-
-thread_local! {
-    static BACKEND: RefCell<Backend> = const {
-        RefCell::new(Backend {
-            running: [NOTHING; MAX_RUNNING],
-            count: 0,
-            seen: [0; SEEN],
-            version: u64::MAX,
-            database: 0,
-            registered: false,
-        })
-    };
-}
-
-/// Capture must never raise: where the state is in use already (which never happens), nothing is done.
-fn with<T>(default: T, f: impl FnOnce(&mut Backend) -> T) -> T {
-    BACKEND.with(|b| match b.try_borrow_mut() {
-        Ok(mut backend) => f(&mut backend),
-        Err(_) => default,
-    })
-}
+    registered_exit: false,
+    version: 0,
+    database: 0,
+    registered: false,
+});
 
 impl Backend {
+    /// The newest first: statements end in the order of a stack, but for cursors.
+    #[inline]
     fn position(&self, id: usize) -> Option<usize> {
-        self.running.iter().take(self.count).position(|r| r.id == id)
+        self.running.iter().take(self.count).rposition(|r| r.id == id)
     }
 
+    #[inline]
     fn find(&mut self, id: usize) -> Option<&mut Running> {
-        let count = self.count;
-        self.running.iter_mut().take(count).find(|r| r.id == id)
+        let at = self.position(id)?;
+        self.running.get_mut(at)
     }
 
     fn remove(&mut self, at: usize) -> Option<Running> {
         let removed = *self.running.get(at)?;
         self.count = self.count.checked_sub(1)?;
-        let last = *self.running.get(self.count)?;
-        *self.running.get_mut(at)? = last;
+        if at < self.count {
+            let last = *self.running.get(self.count)?;
+            *self.running.get_mut(at)? = last;
+        }
         Some(removed)
     }
 
@@ -163,86 +178,169 @@ impl Backend {
                 None => at += 1,
                 Some(_) => {
                     if let Some(mut left) = self.remove(at) {
-                        left.so_far.failed |= left.active;
-                        left.record();
+                        if left.active {
+                            left.so_far.failed = true;
+                            self.last = time::ticks();
+                            left.so_far.ns = left.so_far.ns.saturating_add(self.last.saturating_sub(left.started));
+                        }
+                        self.record(&left);
                     }
                 }
             }
         }
     }
-}
 
-impl Running {
-    fn record(&self) -> Option<Known> {
-        if !self.ran && !self.so_far.failed {
+    #[inline]
+    fn record(&mut self, over: &Running) -> Option<super::table::Known> {
+        if !over.ran && !over.so_far.failed {
+            self.local.close(over.place);
             return None;
         }
-        Table::get()?.record(&self.key, self.hash, &self.template, &self.so_far)
+        if self.local.waiting() == 0 {
+            sessions::waiting(self.database);
+        }
+        self.active = true;
+        self.local.add(over.place, &over.so_far)
+    }
+
+    fn hand_in(&mut self, last: bool) {
+        self.local.hand_in(last);
+        self.handed_in = self.last;
+        if self.local.waiting() == 0 {
+            sessions::done();
+        }
     }
 }
 
-/// This session's statements are captured now.
-pub fn enabled(database: u32) -> bool {
-    guc::capture() && !suspended() && counters().is_some() && {
-        let version = databases::version();
-        with(false, |b| {
+/// How deep the server is in functions, when statements of this session are captured at this depth.
+#[inline]
+pub fn depth(database: u32) -> Option<u32> {
+    let wanted = guc::capture() && !own::working();
+    BACKEND
+        .with(|b| {
+            if !wanted || b.depth >= EXPLAINING {
+                return None;
+            }
+            let version = databases::version();
             if b.version != version || b.database != database {
-                (b.version, b.database, b.registered) = (version, database, databases::contains(database));
+                b.refresh(version, database);
             }
-            b.registered
+            (b.registered && (b.depth == 0 || guc::capture_nested())).then_some(b.depth)
         })
+        .flatten()
+}
+
+impl Backend {
+    #[cold]
+    fn refresh(&mut self, version: u64, database: u32) {
+        (self.version, self.database, self.registered) = (version, database, databases::contains(database));
+        self.local.forget_known();
+        if self.registered && !self.registered_exit {
+            self.registered_exit = true;
+            session::at_exit(super::hooks::at_exit);
+        }
     }
 }
 
-/// A statement began. True when a sample of it is wanted already now, because few are known and it might never end.
-pub fn start(id: usize, subtransaction: u32, key: &Key, hash: u64, template: &Template, planner_cost: f64) -> bool {
-    let first = with(false, |b| {
-        // A statement of that address that was never ended nor aborted cannot be running any more.
-        b.settle(|r| r.id == id);
-        let count = b.count;
-        let Some(free) = b.running.get_mut(count) else {
-            if let Some(c) = counters() {
-                c.untracked.fetch_add(1, Relaxed);
+/// The server goes into the planner, the executor or a utility command, or (false) comes back.
+#[inline]
+pub fn nest(deeper: bool) {
+    BACKEND.with(|b| b.depth = if deeper { b.depth.wrapping_add(1) } else { b.depth.saturating_sub(1) });
+}
+
+/// The server begins or ends an EXPLAIN.
+pub fn explain(begins: bool) {
+    BACKEND.with(|b| b.depth = if begins { b.depth.wrapping_add(EXPLAINING) } else { b.depth.saturating_sub(EXPLAINING) });
+}
+
+/// A statement began. `None` when it is not tracked; true when a sample of it is wanted at once, because few are known and it might
+/// never end.
+#[inline]
+pub fn start(id: usize, subtransaction: u32, key: &Key, hash: u64, template: &Template, planner_cost: f64) -> Option<bool> {
+    BACKEND
+        .with(|b| {
+            // A statement of that address that was never ended nor aborted cannot be running any more.
+            if b.position(id).is_some() {
+                b.settle(|r| r.id == id);
             }
-            return false;
-        };
-        let so_far = Execution { planner_cost, ..IDLE };
-        *free =
-            Running { id, subtransaction, key: *key, hash, template: *template, so_far, active: false, ran: false, sampled: false };
-        b.count += 1;
-        match b.seen.get_mut(hash as usize % SEEN) {
-            Some(seen) if *seen != hash => {
-                *seen = hash;
-                true
+            let count = b.count;
+            if count >= MAX_RUNNING {
+                return None;
             }
-            _ => false,
+            let (place, new) = b.local.open(key, hash, template)?;
+            let sampled = new && b.local.sampled_less_than(place, FIRST_SAMPLES);
+            let running = b.running.get_mut(count)?;
+            (running.id, running.subtransaction, running.place) = (id, subtransaction, place);
+            (running.active, running.ran, running.sampled, running.started) = (false, false, sampled, 0);
+            running.so_far = Execution { planner_cost, ..IDLE };
+            b.count = count + 1;
+            Some(sampled)
+        })
+        .flatten()
+        .or_else(|| {
+            count_untracked();
+            None
+        })
+}
+
+#[cold]
+fn count_untracked() {
+    count(|c| &c.untracked);
+}
+
+/// The statement is not to be counted after all: it uses a temporary table.
+pub fn forget(id: usize) {
+    count(|c| &c.temporary);
+    BACKEND.with(|b| {
+        if let Some(forgotten) = b.position(id).and_then(|at| b.remove(at)) {
+            b.local.close(forgotten.place);
         }
     });
-    let wanted =
-        first && Table::get().and_then(|t| t.touch(key, hash, template)).is_some_and(|known| known.sampled < FIRST_SAMPLES);
-    if wanted {
-        with((), |b| b.find(id).into_iter().for_each(|r| r.sampled = true));
-    }
-    wanted
 }
 
-/// ExecutorRun or ExecutorFinish begins; true when the statement is tracked.
+/// The template of a running statement.
+pub fn template(id: usize) -> Option<(Key, u64, Template)> {
+    BACKEND
+        .with(|b| {
+            let at = b.position(id)?;
+            let (key, hash, template) = b.local.key(b.running.get(at)?.place)?;
+            Some((*key, hash, *template))
+        })
+        .flatten()
+}
+
+/// Tenant of the outermost running statement.
+pub fn outer_tenant(key: &mut Key) {
+    BACKEND.with(|b| {
+        if let Some((outer, ..)) = b.running.first().filter(|_| b.count > 0).and_then(|r| b.local.key(r.place)) {
+            (key.tenant, key.tenant_len) = (outer.tenant, outer.tenant_len);
+        }
+    });
+}
+
+/// ExecutorRun or ExecutorFinish begins; true when the statement is tracked. It is one level deeper from here.
+#[inline]
 pub fn resume(id: usize) -> bool {
-    with(false, |b| {
-        b.find(id).is_some_and(|r| {
-            (r.active, r.ran) = (true, true);
+    BACKEND
+        .with(|b| {
+            b.depth = b.depth.wrapping_add(1);
+            let Some(r) = b.find(id) else { return false };
+            (r.active, r.ran, r.started) = (true, true, time::ticks());
             true
         })
-    })
+        .unwrap_or(false)
 }
 
-/// ExecutorRun or ExecutorFinish is over, with what it has cost.
+/// ExecutorRun or ExecutorFinish is over, with what it has cost but for the time.
+#[inline]
 pub fn pause(id: usize, cost: &Execution) {
-    with((), |b| {
+    BACKEND.with(|b| {
+        let now = time::ticks();
+        b.depth = b.depth.saturating_sub(1);
+        b.last = now;
         if let Some(r) = b.find(id) {
             r.active = false;
-            r.so_far.failed |= cost.failed;
-            r.so_far.ns = r.so_far.ns.saturating_add(cost.ns);
+            r.so_far.ns = r.so_far.ns.saturating_add(now.saturating_sub(r.started));
             r.so_far.rows = r.so_far.rows.saturating_add(cost.rows);
             r.so_far.blocks_hit = r.so_far.blocks_hit.saturating_add(cost.blocks_hit);
             r.so_far.blocks_read = r.so_far.blocks_read.saturating_add(cost.blocks_read);
@@ -253,29 +351,81 @@ pub fn pause(id: usize, cost: &Execution) {
 }
 
 /// The statement is over. Its template, when a further sample of it is wanted.
+#[inline]
 pub fn end(id: usize) -> Option<(Key, u64, Template)> {
-    let ended = with(None, |b| b.position(id).and_then(|at| b.remove(at)))?;
-    let known = ended.record()?;
-    (!ended.sampled && (known.sampled < FIRST_SAMPLES || known.lifetime.is_power_of_two())).then_some((
-        ended.key,
-        ended.hash,
-        ended.template,
-    ))
+    BACKEND
+        .with(|b| {
+            let ended = b.position(id).and_then(|at| b.remove(at))?;
+            let known = b.record(&ended)?;
+            if b.local.waiting() >= HAND_IN_AT_ONCE {
+                b.hand_in(false);
+            }
+            if ended.sampled || !(known.sampled < FIRST_SAMPLES || known.lifetime.is_power_of_two()) {
+                return None;
+            }
+            b.local.key(ended.place).map(|(key, hash, template)| (*key, hash, *template))
+        })
+        .flatten()
 }
 
-/// The transaction is over, one way or the other.
-pub fn end_transaction() {
-    with((), |b| b.settle(|_| true));
+/// A sample of the template was kept.
+pub fn sampled(key: &Key, hash: u64) {
+    BACKEND.with(|b| b.local.sampled(key, hash));
+}
+
+/// The transaction is over, one way or the other. `top`: no statement of a client is being worked on, as it is when a procedure commits.
+#[inline]
+pub fn end_transaction(top: bool) {
+    BACKEND.with(|b| {
+        if b.count > 0 {
+            b.settle(|_| true);
+        }
+        if top {
+            b.depth = 0;
+        }
+        if b.local.waiting() > 0 {
+            let due = b.local.waiting() >= HAND_IN_AFTER || b.last.saturating_sub(b.handed_in) >= HAND_IN_EVERY;
+            // An empty transaction: the session was idle and is asked to hand in (sessions.rs).
+            if due || !b.active || session::exiting() {
+                b.hand_in(session::exiting());
+            }
+        }
+        b.active = false;
+    });
+}
+
+/// Hands in what this session has counted. `last`: it ends.
+pub fn hand_in(last: bool) {
+    BACKEND.with(|b| {
+        if b.local.waiting() > 0 {
+            b.hand_in(last);
+        }
+    });
+}
+
+/// A subtransaction began, at that level (the top transaction is 1).
+pub fn start_subtransaction(level: usize) {
+    BACKEND.with(|b| {
+        let depth = b.depth;
+        if let Some(place) = b.levels.get_mut(level) {
+            *place = depth;
+        }
+    });
 }
 
 /// A subtransaction was rolled back.
-pub fn abort_subtransaction(id: u32) {
-    with((), |b| b.settle(|r| r.subtransaction == id));
+pub fn abort_subtransaction(id: u32, level: usize) {
+    BACKEND.with(|b| {
+        b.settle(|r| r.subtransaction == id);
+        if let Some(depth) = b.levels.get(level.min(MAX_LEVELS - 1)) {
+            b.depth = *depth;
+        }
+    });
 }
 
 /// A subtransaction was released: what it began belongs to its parent.
 pub fn commit_subtransaction(id: u32, parent: u32) {
-    with((), |b| {
+    BACKEND.with(|b| {
         let count = b.count;
         b.running.iter_mut().take(count).filter(|r| r.subtransaction == id).for_each(|r| r.subtransaction = parent);
     });

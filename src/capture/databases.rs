@@ -47,7 +47,14 @@ pub fn unregister(oid: u32) {
     list.version.fetch_add(1, Relaxed);
 }
 
-/// Changes whenever a database is registered or unregistered.
+/// Sessions look at everything anew.
+pub fn changed() {
+    if let Some(list) = get() {
+        list.version.fetch_add(1, Relaxed);
+    }
+}
+
+/// Changes whenever a database is registered or unregistered, and when its counters were cleared.
 pub fn version() -> u64 {
     get().map_or(0, |list| list.version.load(Relaxed))
 }

@@ -1,21 +1,27 @@
 //! Capture: counts executions in shared memory and samples statements; never raises, never waits, never uses SPI.
 //!
-//! `hooks` sees the statements and calls `backend`, which is the session's own part: what is running now. `table` has the counters,
-//! `sample` the statements on their way to the worker, `databases` says where to capture at all, `tenants` what names the tenant. Without preload everything here
+//! `hooks` sees the statements and calls `backend`, which is the session's own part: what is running now, and in `local` what it has
+//! counted and not handed in yet (`sessions` asks for that). `table` has the counters of all sessions, `sample` the statements on their
+//! way to the worker, `databases` says where to capture at all, `tenants` what names the tenant; `dump` carries all that over a restart.
+//! `uses` and `adopted` are small memories between the planning of a statement and its execution. Without preload everything here
 //! answers with nothing.
 
+mod adopted;
 mod backend;
 mod databases;
+mod dump;
 mod hooks;
+mod local;
 mod sample;
+mod sessions;
 mod table;
 pub mod tenants;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
-mod value;
+mod uses;
 
 use indexpilot_core::histogram::BUCKETS;
-use std::cell::Cell;
+use std::time::Duration;
 
 pub use sample::CapturedSample;
 
@@ -30,6 +36,8 @@ pub struct Captured {
     pub queryid: u64,
     /// Hash of the OIDs of the base tables.
     pub relations_hash: u64,
+    /// It ran inside a function, procedure or trigger.
+    pub nested: bool,
     /// OIDs of the base tables, ascending, at most 16; catalogs and views are left out.
     pub relations: Vec<u32>,
     /// There are more base tables than `relations` names.
@@ -83,6 +91,8 @@ pub struct Status {
     pub without_queryid: u64,
     /// Statements that were not tracked because too many ran or had open cursors in their session.
     pub untracked: u64,
+    /// Statements on temporary tables, which are not captured.
+    pub temporary: u64,
     /// Failures of the capture code itself, which were caught.
     pub failures: u64,
     /// Shared memory, bytes.
@@ -98,8 +108,10 @@ pub fn init() {
     table::init();
     sample::init();
     databases::init();
+    sessions::init();
     tenants::init();
     backend::init();
+    dump::init();
     hooks::init();
 }
 
@@ -115,11 +127,24 @@ pub fn unregister_database(oid: pgrx::pg_sys::Oid) {
     clear(oid);
 }
 
+/// Hands in what this session has counted, and asks the other sessions of the database, for at most that long.
+pub fn collect(database: pgrx::pg_sys::Oid, patience: Duration) {
+    backend::hand_in(false);
+    sessions::ask(database.to_u32(), patience);
+}
+
 /// Takes what was counted in a database: each count is returned once. Also frees entries that were idle for long, so it is to be
 /// called regularly.
 pub fn take_stats(database: pgrx::pg_sys::Oid) -> Vec<Captured> {
     let Some(table) = table::Table::get() else { return Vec::new() };
     table.take(database.to_u32()).into_iter().map(captured).collect()
+}
+
+/// What was counted in a database since it was last taken, which stays where it is.
+pub fn peek_stats(database: pgrx::pg_sys::Oid) -> Vec<Captured> {
+    let Some(table) = table::Table::get() else { return Vec::new() };
+    let all = table.peek(database.to_u32()).into_iter();
+    all.filter(|t| t.counts.calls > 0 || t.counts.errors > 0).map(captured).collect()
 }
 
 /// Takes the samples that wait for a database.
@@ -135,6 +160,8 @@ pub fn clear(database: pgrx::pg_sys::Oid) {
     if let Some(ring) = sample::Ring::get() {
         ring.clear(database.to_u32());
     }
+    // Sessions remember what samples there are of their templates.
+    databases::changed();
 }
 
 /// How capture is doing, on the whole server.
@@ -153,6 +180,7 @@ pub fn status() -> Status {
         samples_too_long: ring.too_long,
         without_queryid: backends.without_queryid,
         untracked: backends.untracked,
+        temporary: backends.temporary,
         failures: backends.failures,
         bytes: table.bytes + ring.bytes + tenants::bytes(),
         epoch: backends.epoch,
@@ -160,52 +188,31 @@ pub fn status() -> Status {
     }
 }
 
-thread_local! {
-    static SUSPENDED: Cell<u32> = const { Cell::new(0) };
-}
-
-/// While it lives, this session's statements are not captured: IndexPilot's own work is not workload.
-#[must_use]
-pub struct Suspended(());
-
-pub fn suspend() -> Suspended {
-    SUSPENDED.set(SUSPENDED.get().saturating_add(1));
-    Suspended(())
-}
-
-impl Drop for Suspended {
-    fn drop(&mut self) {
-        SUSPENDED.set(SUSPENDED.get().saturating_sub(1));
-    }
-}
-
-fn suspended() -> bool {
-    SUSPENDED.get() > 0
-}
-
 fn captured(t: table::Taken) -> Captured {
     let ms = |ns: u64| ns as f64 / 1e6;
+    let c = t.counts;
     Captured {
         role: t.key.role,
         tenant: String::from_utf8_lossy(t.key.tenant()).into_owned(),
         queryid: t.key.queryid,
         relations_hash: t.key.relations_hash,
+        nested: t.key.nested,
         relations: t.template.relations.into_iter().take(t.template.relation_count as usize).collect(),
         relations_truncated: t.template.truncated,
         command: hooks::command_name(t.template.command),
-        calls: t.calls,
-        errors: t.errors,
-        error_ms: ms(t.error_ns),
-        rows: t.rows,
-        total_ms: ms(t.ns),
-        sum_squares_ms: t.sum_squares_us / 1e6,
-        min_ms: if t.calls == 0 { 0.0 } else { ms(t.min_ns) },
-        max_ms: ms(t.max_ns),
+        calls: c.calls,
+        errors: c.errors,
+        error_ms: ms(c.error_ns),
+        rows: c.rows,
+        total_ms: ms(c.ns),
+        sum_squares_ms: c.sum_squares_us / 1e6,
+        min_ms: ms(c.min_ns),
+        max_ms: ms(c.max_ns),
         histogram: t.histogram,
-        planner_cost: t.planner_cost,
-        shared_blocks_hit: t.blocks_hit,
-        shared_blocks_read: t.blocks_read,
-        temp_blocks: t.blocks_temp,
-        wal_bytes: t.wal_bytes,
+        planner_cost: c.planner_cost,
+        shared_blocks_hit: c.blocks_hit,
+        shared_blocks_read: c.blocks_read,
+        temp_blocks: c.blocks_temp,
+        wal_bytes: c.wal_bytes,
     }
 }

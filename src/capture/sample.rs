@@ -7,6 +7,8 @@
 use super::table::{Key, Template};
 use crate::guc;
 use crate::pg::shmem::{Region, Slot, SlotWriter, shared};
+use crate::pg::statement::Value;
+use indexpilot_core::statement::{Variable, stand_alone};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Bytes of a slot, so that with its header it takes 16 kB.
@@ -17,6 +19,8 @@ pub const MAX_TEXT: usize = 12 * 1024;
 pub const MAX_VALUE: usize = 256;
 /// Parameters of a statement beyond these make it too long.
 pub const MAX_PARAMETERS: usize = 100;
+/// Longest search_path that is kept, in bytes.
+pub const MAX_PATH: usize = 1024;
 /// Slots that are looked at for a free one.
 const PROBES: usize = 16;
 
@@ -56,10 +60,12 @@ pub struct CapturedSample {
     pub tenant: String,
     pub queryid: u64,
     pub relations_hash: u64,
+    /// It ran inside a function, procedure or trigger.
+    pub nested: bool,
     /// OIDs of the base tables, ascending, at most 16.
     #[cfg_attr(not(any(test, feature = "pg_test")), expect(dead_code, reason = "the hash names the template; tests ask by table"))]
     pub relations: Vec<u32>,
-    /// The statement alone, with its literals. Of EXECUTE, COPY and the like it is the whole utility statement that contains it
+    /// The statement alone, with its literals; variables of a function are `$n` in it. Of EXECUTE, COPY and the like it is the whole utility statement that contains it
     /// (`PREPARE p AS SELECT ...`).
     pub text: String,
     /// `search_path` as the session had it set, e.g. `"$user", public`.
@@ -78,11 +84,14 @@ pub enum Refused {
     TooLong,
 }
 
-/// What a writer is given for each parameter: how much is known of it, and its value as text.
-pub enum Value<'a> {
-    Unknown,
-    Null,
-    Text(&'a [u8]),
+/// Where a variable of a function stands in the text, and which parameter takes its place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Use {
+    pub offset: u32,
+    /// From 1.
+    pub parameter: u32,
+    /// Fields that are selected from it.
+    pub fields: u32,
 }
 
 /// The ring, when there is shared memory.
@@ -114,7 +123,9 @@ impl Ring {
         Some(Ring { slots: SLOTS.get()?, head: HEAD.get()?.first()? })
     }
 
-    /// Begins a message; parameters follow, then [`Message::publish`]. `parameters` is their number.
+    /// Begins a message; parameters follow, then [`Message::publish`]. `parameters` is their number, `uses` are the variables of
+    /// the text.
+    #[allow(clippy::too_many_arguments)]
     pub fn begin(
         self,
         key: &Key,
@@ -122,6 +133,7 @@ impl Ring {
         text: &[u8],
         search_path: &[u8],
         literals: bool,
+        uses: &[Use],
         parameters: usize,
     ) -> Result<Message, Refused> {
         if text.len() > MAX_TEXT || parameters > MAX_PARAMETERS {
@@ -136,6 +148,7 @@ impl Ring {
         let mut message = Message { ring: self, writer, database: key.database };
         let relations = template.relations.get(..template.relation_count as usize).unwrap_or_default();
         let fits = message.number(key.role)
+            && message.number(u32::from(key.nested))
             && message.writer.put(&key.queryid.to_le_bytes())
             && message.writer.put(&key.relations_hash.to_le_bytes())
             && message.number(relations.len() as u32)
@@ -144,6 +157,8 @@ impl Ring {
             && message.text(text)
             && message.text(search_path)
             && message.number(u32::from(literals))
+            && message.number(uses.len() as u32)
+            && uses.iter().all(|u| message.number(u.offset) && message.number(u.parameter) && message.number(u.fields))
             && message.number(parameters as u32);
         if fits { Ok(message) } else { Err(self.too_long()) }
     }
@@ -179,14 +194,14 @@ impl Ring {
 }
 
 impl Message {
-    /// The next parameter; false when it does not fit.
+    /// The next parameter; `buffer` has its text. False when it does not fit.
     #[must_use]
-    pub fn parameter(&mut self, type_oid: u32, value: &Value<'_>) -> bool {
+    pub fn parameter(&mut self, type_oid: u32, value: &Value, buffer: &[u8]) -> bool {
         self.number(type_oid)
             && match value {
                 Value::Unknown => self.number(0),
                 Value::Null => self.number(1),
-                Value::Text(bytes) => self.number(2) && self.text(bytes),
+                Value::Text(length) => self.number(2) && self.text(buffer.get(..*length).unwrap_or_default()),
             }
     }
 
@@ -235,10 +250,18 @@ impl Reader<'_> {
 
 fn read(from: &mut Reader<'_>) -> Option<CapturedSample> {
     let role = from.number()?;
+    let nested = from.number()? != 0;
     let (queryid, relations_hash) = (from.long()?, from.long()?);
     let relations = (0..from.number()?).map(|_| from.number()).collect::<Option<Vec<_>>>()?;
     let (tenant, text, search_path) = (from.text()?, from.text()?, from.text()?);
     let literals = from.number()? != 0;
+    let variables = (0..from.number()?)
+        .map(|_| {
+            let (offset, parameter, fields) = (from.number()? as usize, from.number()? as usize, from.number()? as usize);
+            Some(Variable { offset, parameter, fields })
+        })
+        .collect::<Option<Vec<_>>>()?;
+    let text = if nested { stand_alone(&text, &variables)? } else { text };
     let parameters = (0..from.number()?)
         .map(|_| {
             let type_oid = from.number()?;
@@ -250,5 +273,5 @@ fn read(from: &mut Reader<'_>) -> Option<CapturedSample> {
             Some(Parameter { type_oid, value, known })
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(CapturedSample { role, tenant, queryid, relations_hash, relations, text, search_path, parameters, literals })
+    Some(CapturedSample { role, tenant, queryid, relations_hash, nested, relations, text, search_path, parameters, literals })
 }

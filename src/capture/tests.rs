@@ -92,24 +92,31 @@ mod tests {
     use super::*;
     use crate::capture;
 
+    fn all() -> Vec<capture::Captured> {
+        capture::collect(database(), std::time::Duration::ZERO);
+        capture::take_stats(database())
+    }
+
     fn calls() -> u64 {
-        capture::take_stats(database()).iter().map(|c| c.calls).sum()
+        all().iter().map(|c| c.calls).sum()
     }
 
     #[pg_test]
-    fn statements_of_functions_are_not_counted() {
+    fn statements_of_functions_are_counted_as_nested() {
         assert!(capture::register_database(database()));
         calls();
-        Spi::run("SELECT count(*) FROM generate_series(1, 10)").unwrap();
-        assert_eq!(calls(), 0);
+        Spi::run("CREATE TABLE nested_test (a int)").unwrap();
+        Spi::run("SELECT count(*) FROM nested_test").unwrap();
+        let taken = all();
+        assert_eq!(taken.iter().filter(|c| !c.relations.is_empty()).map(|c| (c.calls, c.nested)).collect::<Vec<_>>(), [(1, true)]);
     }
 
     #[pg_test]
-    fn suspension_ends_with_its_guard() {
-        let guard = capture::suspend();
-        assert!(capture::suspended());
+    fn own_work_ends_with_its_guard() {
+        let guard = crate::pg::own::work();
+        assert!(crate::pg::own::working());
         drop(guard);
-        assert!(!capture::suspended());
+        assert!(!crate::pg::own::working());
     }
 
     #[pg_test]
@@ -128,7 +135,7 @@ mod tests {
             let n = Spi::get_one::<pgrx::datum::Date>(&format!("SELECT '{days}'::date")).unwrap().unwrap();
             let mut buffer = [0u8; 64];
             let mut out = std::io::Cursor::new(&mut buffer[..]);
-            capture::value::date(&mut out, n.into_inner()).unwrap();
+            crate::pg::value::date(&mut out, n.into_inner()).unwrap();
             let end = out.position() as usize;
             assert_eq!(std::str::from_utf8(&buffer[..end]).unwrap(), days);
         }
@@ -136,7 +143,7 @@ mod tests {
             let us = Spi::get_one::<pgrx::datum::Timestamp>(&format!("SELECT '{stamp}'::timestamp")).unwrap().unwrap();
             let mut buffer = [0u8; 64];
             let mut out = std::io::Cursor::new(&mut buffer[..]);
-            capture::value::timestamp(&mut out, us.into_inner(), false).unwrap();
+            crate::pg::value::timestamp(&mut out, us.into_inner(), false).unwrap();
             let end = out.position() as usize;
             assert_eq!(std::str::from_utf8(&buffer[..end]).unwrap(), stamp);
         }

@@ -16,6 +16,7 @@ pub mod model;
 pub mod profile;
 pub mod select;
 pub mod size;
+pub mod statement;
 pub mod tenant;
 pub mod verify;
 pub mod whatif;

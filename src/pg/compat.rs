@@ -209,3 +209,84 @@ pub fn query_id(plan: &pg_sys::PlannedStmt) -> u64 {
     #[cfg(feature = "pg18")]
     return plan.queryId.cast_unsigned();
 }
+
+/// Number of this process as `SendProcSignal` takes it: a backend id, which counts from 1, and since version 17 a process number.
+pub fn process_number() -> i32 {
+    // SAFETY: reads a variable of the process.
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    return unsafe { pg_sys::MyBackendId };
+    // SAFETY: as above.
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    return unsafe { pg_sys::MyProcNumber };
+}
+
+/// The lowest such number.
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+pub const FIRST_PROCESS: i32 = 1;
+/// The lowest such number.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+pub const FIRST_PROCESS: i32 = 0;
+
+/// Gives a query without identifier one, in the query itself (queryjumble.h).
+///
+/// # Safety
+/// `query` is an analysed query and `text` its text. May raise when memory runs out.
+pub unsafe fn jumble(query: *mut pg_sys::Query, text: *const std::ffi::c_char) {
+    #[cfg(feature = "pg15")]
+    // SAFETY: as the caller promises.
+    unsafe {
+        jumble_sys::JumbleQuery(query, text);
+    }
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as the caller promises; since 16 the text is not needed.
+    unsafe {
+        let _ = text;
+        jumble_sys::JumbleQuery(query);
+    }
+}
+
+mod jumble_sys {
+    use super::pg_sys;
+    // Without pgrx's wrapper: hooks that every query passes call it.
+    unsafe extern "C-unwind" {
+        #[cfg(feature = "pg15")]
+        pub fn JumbleQuery(query: *mut pg_sys::Query, text: *const std::ffi::c_char) -> *mut std::ffi::c_void;
+        #[cfg(not(feature = "pg15"))]
+        pub fn JumbleQuery(query: *mut pg_sys::Query) -> *mut std::ffi::c_void;
+    }
+}
+
+/// Query identifier of an analysed query, bit for bit.
+pub fn parsed_query_id(query: &pg_sys::Query) -> u64 {
+    #[cfg(not(feature = "pg18"))]
+    return query.queryId;
+    #[cfg(feature = "pg18")]
+    return query.queryId.cast_unsigned();
+}
+
+/// Sets it.
+pub fn set_parsed_query_id(query: &mut pg_sys::Query, id: u64) {
+    #[cfg(not(feature = "pg18"))]
+    {
+        query.queryId = id;
+    }
+    #[cfg(feature = "pg18")]
+    {
+        query.queryId = id.cast_signed();
+    }
+}
+
+/// What a walker over expressions is: false goes on.
+pub type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool;
+
+/// The server's walkers over parse trees (nodeFuncs.h), which have other names since version 16.
+pub mod walk {
+    use super::{Walker, pg_sys};
+    use std::ffi::{c_int, c_void};
+    unsafe extern "C-unwind" {
+        #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
+        pub fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
+        #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
+        pub fn query_tree_walker(query: *mut pg_sys::Query, walker: Walker, context: *mut c_void, flags: c_int) -> bool;
+    }
+}

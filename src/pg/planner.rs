@@ -8,7 +8,7 @@ use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{compat, node, statement, subxact};
+use super::{compat, node, query, subxact};
 use indexpilot_core::model::RelId;
 use indexpilot_core::profile::FieldUse;
 use indexpilot_core::tenant::TenantSource;
@@ -17,7 +17,7 @@ use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-pub use super::statement::TenantKeys;
+pub use super::query::TenantKeys;
 
 /// First OID of objects that users make (access/transam.h).
 const FIRST_NORMAL_OID: u32 = 16384;
@@ -105,20 +105,20 @@ impl Prepared<'_> {
     /// Tables that the statement, or a data-modifying CTE of it, inserts into.
     pub fn insert_targets(&self) -> Vec<RelId> {
         // SAFETY: an analysed query.
-        unsafe { statement::insert_targets(self.query) }
+        unsafe { query::insert_targets(self.query) }
     }
 
     /// Tables that the statement writes to, and the fields that it sets there.
     pub fn writes(&self) -> (Vec<RelId>, Vec<FieldUse>) {
         // SAFETY: an analysed and rewritten query.
-        unsafe { statement::writes(self.query) }
+        unsafe { query::writes(self.query) }
     }
 
     /// The value that names the tenant: one that a column of `keys` (by table) is compared with, or set to in a new row. `parameters`
     /// is the number of parameters that the statement was run with.
     pub fn tenant(&self, keys: &TenantKeys, parameters: usize) -> Option<TenantSource> {
         // SAFETY: an analysed query, and the text it was made from.
-        unsafe { statement::tenant(self.query, self.text.to_bytes(), keys, parameters) }
+        unsafe { query::tenant(self.query, self.text.to_bytes(), keys, parameters) }
     }
 }
 

@@ -190,8 +190,8 @@ impl<T: Shared> Region<T> {
 pub trait AnyRegion: Sync {
     /// In bytes.
     fn size(&self) -> usize;
-    /// Finds or makes the region; the caller holds AddinShmemInitLock.
-    fn attach(&self);
+    /// Finds or makes the region (then true); the caller holds AddinShmemInitLock.
+    fn attach(&self) -> bool;
 }
 
 impl<T: Shared> AnyRegion for Region<T> {
@@ -199,7 +199,7 @@ impl<T: Shared> AnyRegion for Region<T> {
         (self.count)().saturating_mul(size_of::<T>())
     }
 
-    fn attach(&self) {
+    fn attach(&self) -> bool {
         let mut found = false;
         let size = self.size();
         // SAFETY: called in shmem_startup_hook under AddinShmemInitLock; the memory is cache-line aligned, and size is what was
@@ -214,6 +214,7 @@ impl<T: Shared> AnyRegion for Region<T> {
         if !found && let Some(array) = self.get() {
             (self.init)(array);
         }
+        !found
     }
 }
 
@@ -286,6 +287,7 @@ impl Drop for LockGuard {
 
 static REGIONS: Mutex<Vec<&'static dyn AnyRegion>> = Mutex::new(Vec::new());
 static LOCKS: Mutex<Vec<&'static Locks>> = Mutex::new(Vec::new());
+static AFTER: Mutex<Vec<fn(bool)>> = Mutex::new(Vec::new());
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 static PREVIOUS_REQUEST: Previous<pg_sys::shmem_request_hook_type> = Previous(UnsafeCell::new(None));
 static PREVIOUS_STARTUP: Previous<pg_sys::shmem_startup_hook_type> = Previous(UnsafeCell::new(None));
@@ -308,6 +310,11 @@ pub fn register(regions: &[&'static dyn AnyRegion], locks: &[&'static Locks]) {
         *PREVIOUS_STARTUP.0.get() = pg_sys::shmem_startup_hook;
         pg_sys::shmem_startup_hook = Some(startup);
     }
+}
+
+/// Has `f` called when the regions are there; true when they were just made. Only from `_PG_init` of a preloaded library.
+pub fn after_startup(f: fn(bool)) {
+    AFTER.lock().unwrap_or_else(PoisonError::into_inner).push(f);
 }
 
 unsafe extern "C-unwind" fn request() {
@@ -337,12 +344,17 @@ unsafe extern "C-unwind" fn startup() {
         }
         let lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT)).lock;
         sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let mut made = false;
         for region in REGIONS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            region.attach();
+            made |= region.attach();
         }
         for locks in LOCKS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             locks.start.store(pg_sys::GetNamedLWLockTranche(locks.name.as_ptr()), Ordering::Relaxed);
         }
         sys::LWLockRelease(lock);
+        // Not under the lock: these read files.
+        for f in AFTER.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            f(made);
+        }
     }
 }

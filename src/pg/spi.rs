@@ -5,6 +5,7 @@
 //! `search_path = pg_catalog, pg_temp`, so neither the caller's rights nor the caller's schemas and operators matter.
 
 use super::error::{Error, Kind, Result};
+use super::own;
 use super::role::RoleScope;
 use pgrx::datum::DatumWithOid;
 use pgrx::{JsonB, Spi, pg_sys};
@@ -77,6 +78,7 @@ pub fn value<T: DeserializeOwned>(sql: &str, args: Value) -> Result<Option<T>> {
 
 /// A command without result; returns the number of rows it touched.
 pub fn execute(sql: &str, args: Value) -> Result<u64> {
+    let _work = own::work();
     let _role = RoleScope::owner();
     let _path = SettingScope::safe_search_path();
     Spi::connect_mut(|client| {
@@ -87,6 +89,7 @@ pub fn execute(sql: &str, args: Value) -> Result<u64> {
 }
 
 fn run(sql: &str, args: Value) -> Result<Vec<Value>> {
+    let _work = own::work();
     let _role = RoleScope::owner();
     let _path = SettingScope::safe_search_path();
     // SAFETY: reads a variable of the backend.

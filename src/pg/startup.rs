@@ -13,3 +13,8 @@ pub fn preloading() -> bool {
     // SAFETY: reads a variable of the server.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
+
+/// Number of the server's version, such as 150020.
+pub fn server_version() -> u32 {
+    pg_sys::PG_VERSION_NUM
+}

@@ -1,243 +1,321 @@
-//! Reading an analysed and rewritten statement: what it writes, and which value names its tenant.
+//! Reading a statement that the executor is given: its text, its base tables, its parameters. Nothing here raises, waits or allocates,
+//! except where it says so: hooks call it for statements of all users.
 //!
 //! # Safety
-//! All functions are unsafe in the same way: the query is live, as the parser and the rewriter made it.
+//! The functions are given a QueryDesc, or the plan of one, between its creation and its end.
 
-use super::compat;
-use super::node::{cast, list};
-use indexpilot_core::literal;
-use indexpilot_core::model::{AttNum, RelId};
-use indexpilot_core::profile::{FieldUse, Usage};
-use indexpilot_core::tenant::TenantSource;
-use pgrx::pg_sys::{self, CmdType, NodeTag as T};
-use std::collections::{BTreeMap, BTreeSet};
+use super::value;
+use pgrx::{pg_sys, varlena};
+use std::ffi::c_char;
+use std::io::{Cursor, Write};
 
-/// B-tree strategy number of `=` (access/stratnum.h).
-const EQUAL: i32 = 3;
+/// Range table entries and inheritance children of a plan that are looked at.
+const MAX_ENTRIES: usize = 1024;
+/// Statements that begin further into their string than this are not read: finding them would mean reading it all.
+const MAX_OFFSET: usize = 1024 * 1024;
+/// Base tables of a statement that are remembered.
+pub const RELATIONS: usize = 16;
 
-/// Columns that say which tenant a row belongs to, by table.
-pub type TenantKeys = BTreeMap<RelId, BTreeSet<AttNum>>;
+mod sys {
+    use super::pg_sys;
+    use std::ffi::c_char;
+    // Without pgrx's wrappers, which set a jump point for errors that these never raise: they are called for every statement.
+    unsafe extern "C-unwind" {
+        pub fn strnlen(text: *const c_char, limit: usize) -> usize;
+        pub fn GetUserId() -> pg_sys::Oid;
+        pub fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
+        pub fn GetCurrentTransactionNestLevel() -> i32;
+    }
+}
 
-/// The statement itself, and the queries of its WITH clause.
-unsafe fn parts(query: *mut pg_sys::Query) -> Vec<*mut pg_sys::Query> {
-    // SAFETY: CTEs hold queries once they are analysed.
+/// The role whose rights count now.
+#[inline]
+pub fn current_role() -> u32 {
+    // SAFETY: reads a variable of the process.
+    unsafe { sys::GetUserId() }.to_u32()
+}
+
+/// The innermost subtransaction.
+#[inline]
+pub fn current_subtransaction() -> u32 {
+    // SAFETY: reads the transaction state, which always exists.
+    unsafe { sys::GetCurrentSubTransactionId() }
+}
+
+/// How many transactions are nested: 1 in a transaction without subtransactions.
+pub fn transaction_level() -> usize {
+    // SAFETY: as above.
+    usize::try_from(unsafe { sys::GetCurrentTransactionNestLevel() }).unwrap_or(0)
+}
+
+/// A temporary table was used in this transaction.
+#[inline]
+pub fn temporary_tables_used() -> bool {
+    // SAFETY: reads a variable of the process (xact.h).
+    unsafe { pg_sys::MyXactFlags & pg_sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE as i32 != 0 }
+}
+
+/// The base tables of a plan.
+#[derive(Clone, Copy)]
+pub struct Relations {
+    /// OIDs, ascending, each once.
+    pub oids: [u32; RELATIONS],
+    pub count: u8,
+    /// There are more.
+    pub truncated: bool,
+}
+
+/// The base tables: no views, no catalogs, and of an inheritance tree only the parent, since its children depend on what the planner
+/// pruned. `None` when the statement reads nothing but catalogs.
+///
+/// # Safety
+/// `plan` is a plan of this backend.
+#[inline]
+pub unsafe fn relations(plan: &pg_sys::PlannedStmt) -> Option<Relations> {
+    let mut found = Relations { oids: [0; RELATIONS], count: 0, truncated: false };
+    let mut catalogs = false;
+    // SAFETY: the lists of a plan hold nodes of these types (plannodes.h).
     unsafe {
-        let ctes = list::<pg_sys::CommonTableExpr>((*query).cteList);
-        std::iter::once(query).chain(ctes.filter_map(|cte| cast((*cte).ctequery, T::T_Query))).collect()
-    }
-}
-
-unsafe fn entry(query: *mut pg_sys::Query, rti: i32) -> Option<*mut pg_sys::RangeTblEntry> {
-    // SAFETY: the range table holds RangeTblEntries.
-    unsafe { list((*query).rtable).nth(usize::try_from(rti).ok()?.checked_sub(1)?) }
-}
-
-/// The table that a query itself writes to.
-unsafe fn target(query: *mut pg_sys::Query) -> Option<RelId> {
-    // SAFETY: resultRelation is an index into the range table, 0 when there is none.
-    unsafe { entry(query, (*query).resultRelation).map(|e| RelId((*e).relid.to_u32())) }
-}
-
-/// Tables that the statement, or a data-modifying CTE of it, inserts into.
-pub unsafe fn insert_targets(query: *mut pg_sys::Query) -> Vec<RelId> {
-    // SAFETY: as the module says.
-    unsafe { parts(query).into_iter().filter(|q| (**q).commandType == CmdType::CMD_INSERT).filter_map(|q| target(q)).collect() }
-}
-
-/// Tables that are written to, and the fields that are set there.
-pub unsafe fn writes(query: *mut pg_sys::Query) -> (Vec<RelId>, Vec<FieldUse>) {
-    let (mut tables, mut fields) = (Vec::new(), Vec::new());
-    // SAFETY: as the module says; only MERGE has actions.
-    unsafe {
-        for part in parts(query) {
-            let Some(rel) = target(part) else { continue };
-            tables.push(rel);
-            set(rel, (*part).commandType, (*part).targetList, &mut fields);
-            if let Some(conflict) = (*part).onConflict.as_ref() {
-                set(rel, CmdType::CMD_UPDATE, conflict.onConflictSet, &mut fields);
+        let children = length(plan.appendRelations);
+        for i in 0..length(plan.rtable) {
+            let entry = (*plan.rtable).elements.add(i).cast::<*const pg_sys::RangeTblEntry>().read();
+            let Some(entry) = entry.as_ref().filter(|e| e.rtekind == pg_sys::RTEKind::RTE_RELATION) else { continue };
+            if entry.relkind as u8 == pg_sys::RELKIND_VIEW || (children > 0 && is_child(plan, i + 1)) {
+                continue;
             }
-            for action in list::<pg_sys::MergeAction>((*part).mergeActionList) {
-                set(rel, (*action).commandType, (*action).targetList, &mut fields);
-            }
-        }
-    }
-    (tables, fields)
-}
-
-/// Fields that the target list of an INSERT or UPDATE sets: the rewriter has put them under the numbers of their columns.
-unsafe fn set(rel: RelId, command: CmdType::Type, targets: *mut pg_sys::List, fields: &mut Vec<FieldUse>) {
-    let usage = match command {
-        CmdType::CMD_INSERT => Usage::Insert,
-        CmdType::CMD_UPDATE => Usage::Update,
-        _ => return,
-    };
-    // SAFETY: target lists hold TargetEntries.
-    for target in unsafe { list::<pg_sys::TargetEntry>(targets) } {
-        // SAFETY: as above.
-        let (column, junk) = unsafe { ((*target).resno, (*target).resjunk) };
-        let field = FieldUse::plain(rel, column, usage);
-        if !junk && column > 0 && !fields.contains(&field) {
-            fields.push(field);
-        }
-    }
-}
-
-/// The value that names the tenant: see [`super::planner::Prepared::tenant`].
-pub unsafe fn tenant(query: *mut pg_sys::Query, text: &[u8], keys: &TenantKeys, parameters: usize) -> Option<TenantSource> {
-    if keys.is_empty() {
-        return None;
-    }
-    // SAFETY: as the module says.
-    unsafe { Search { text, keys, parameters }.query(query) }
-}
-
-struct Search<'a> {
-    text: &'a [u8],
-    keys: &'a TenantKeys,
-    parameters: usize,
-}
-
-impl Search<'_> {
-    /// A query's own conditions come before those of its subqueries and CTEs.
-    unsafe fn query(&self, query: *mut pg_sys::Query) -> Option<TenantSource> {
-        // SAFETY: the join tree, and the queries in range table and WITH clause, are the analysed ones. What a view or a policy
-        // brought in has no positions in our text and no parameters, so it names nothing.
-        unsafe {
-            let own = if (*query).commandType == CmdType::CMD_INSERT {
-                self.new_row(query)
+            let oid = entry.relid.to_u32();
+            if oid < pg_sys::FirstNormalObjectId {
+                catalogs = true;
             } else {
-                self.joined(query, (*query).jointree.cast())
-            };
-            own.or_else(|| {
-                list::<pg_sys::RangeTblEntry>((*query).rtable)
-                    .filter(|e| (**e).rtekind == pg_sys::RTEKind::RTE_SUBQUERY && !(**e).subquery.is_null())
-                    .find_map(|e| self.query((*e).subquery))
+                insert(&mut found, oid);
+            }
+        }
+    }
+    (found.count > 0 || !catalogs).then_some(found)
+}
+
+/// Whether the entry stands for a child of another table. (A child without parent table is a branch of UNION ALL.)
+unsafe fn is_child(plan: &pg_sys::PlannedStmt, index: usize) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        (0..length(plan.appendRelations)).any(|i| {
+            let child = (*plan.appendRelations).elements.add(i).cast::<*const pg_sys::AppendRelInfo>().read();
+            child.as_ref().is_some_and(|c| c.parent_reloid != pg_sys::InvalidOid && c.child_relid as usize == index)
+        })
+    }
+}
+
+unsafe fn length(list: *const pg_sys::List) -> usize {
+    // SAFETY: NULL or a list.
+    unsafe { list.as_ref() }.map_or(0, |l| usize::try_from(l.length).unwrap_or(0)).min(MAX_ENTRIES)
+}
+
+#[inline]
+fn insert(found: &mut Relations, oid: u32) {
+    let count = found.count as usize;
+    let at = found.oids.iter().take(count).position(|o| *o >= oid).unwrap_or(count);
+    if at < count && found.oids.get(at) == Some(&oid) {
+        return;
+    }
+    if count >= RELATIONS {
+        found.truncated = true;
+        return;
+    }
+    found.oids.copy_within(at..count, at + 1);
+    if let Some(place) = found.oids.get_mut(at) {
+        *place = oid;
+        found.count += 1;
+    }
+}
+
+/// The query scans or changes a temporary table. Of a query that was started.
+///
+/// # Safety
+/// `query` was started.
+pub unsafe fn uses_temporary_table(query: *const pg_sys::QueryDesc) -> bool {
+    // SAFETY: es_relations has es_range_table_size places, each NULL or an open relation (execUtils.c).
+    unsafe {
+        let Some(state) = (*query).estate.as_ref() else { return false };
+        !state.es_relations.is_null()
+            && (0..state.es_range_table_size as usize).any(|i| {
+                let relation = state.es_relations.add(i).read();
+                !relation.is_null() && (*(*relation).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP
             })
-            .or_else(|| parts(query).into_iter().skip(1).find_map(|q| self.query(q)))
-        }
     }
+}
 
-    /// The value that the tenant column of one new row is given. Of literals nothing in the text would tell that it is still this one.
-    unsafe fn new_row(&self, query: *mut pg_sys::Query) -> Option<TenantSource> {
-        // SAFETY: target lists hold TargetEntries.
-        unsafe {
-            let keys = self.keys.get(&target(query)?)?;
-            list::<pg_sys::TargetEntry>((*query).targetList)
-                .filter(|t| keys.contains(&(**t).resno))
-                .find_map(|t| self.source((*t).expr.cast()).filter(|s| matches!(s, TenantSource::Parameter(_))))
+/// The statement's own part of the text that was sent, and where in that text it begins; `None` when it is longer than `limit`.
+///
+/// # Safety
+/// `'a` ends with the query.
+pub unsafe fn text<'a>(query: *const pg_sys::QueryDesc, limit: usize) -> Option<(&'a [u8], usize)> {
+    // SAFETY: sourceText is NUL-terminated and lives as long as the query; only what strnlen has seen is read.
+    unsafe {
+        let (source, plan) = ((*query).sourceText, (*query).plannedstmt.as_ref()?);
+        if source.is_null() {
+            return None;
         }
-    }
-
-    /// Conditions of WHERE and of inner joins, all of which every row of the result fulfils.
-    unsafe fn joined(&self, query: *mut pg_sys::Query, node: *mut pg_sys::Node) -> Option<TenantSource> {
-        // SAFETY: a join tree consists of these nodes and of RangeTblRefs.
-        unsafe {
-            if let Some(from) = cast::<pg_sys::FromExpr>(node, T::T_FromExpr) {
-                let own = self.conditions(query, (*from).quals);
-                return own.or_else(|| list::<pg_sys::Node>((*from).fromlist).find_map(|n| self.joined(query, n)));
-            }
-            let join = cast::<pg_sys::JoinExpr>(node, T::T_JoinExpr)?;
-            let own = match (*join).jointype {
-                pg_sys::JoinType::JOIN_INNER => self.conditions(query, (*join).quals),
-                _ => None,
-            };
-            own.or_else(|| self.joined(query, (*join).larg)).or_else(|| self.joined(query, (*join).rarg))
+        let start = usize::try_from(plan.stmt_location).unwrap_or(0);
+        if start > MAX_OFFSET {
+            return None;
         }
-    }
-
-    unsafe fn conditions(&self, query: *mut pg_sys::Query, quals: *mut pg_sys::Node) -> Option<TenantSource> {
-        // SAFETY: conditions are expressions; an implicit AND is a list of them.
-        unsafe {
-            if let Some(all) = cast::<pg_sys::List>(quals, T::T_List) {
-                return list::<pg_sys::Node>(all).find_map(|q| self.conditions(query, q));
-            }
-            if let Some(parts) = cast::<pg_sys::BoolExpr>(quals, T::T_BoolExpr) {
-                let all = (*parts).boolop == pg_sys::BoolExprType::AND_EXPR;
-                return all.then(|| list::<pg_sys::Node>((*parts).args).find_map(|q| self.conditions(query, q))).flatten();
-            }
-            let op = cast::<pg_sys::OpExpr>(quals, T::T_OpExpr)?;
-            let mut args = list::<pg_sys::Node>((*op).args);
-            let (left, right) = (args.next()?, args.next()?);
-            if !compat::btree_strategies((*op).opno).iter().any(|(_, strategy)| *strategy == EQUAL) {
-                return None;
-            }
-            if self.is_key(query, left) {
-                self.source(right)
-            } else if self.is_key(query, right) {
-                self.source(left)
-            } else {
-                None
-            }
-        }
-    }
-
-    /// The expression is a tenant column, perhaps through subqueries, views and joins.
-    unsafe fn is_key(&self, mut query: *mut pg_sys::Query, mut node: *mut pg_sys::Node) -> bool {
-        use pg_sys::RTEKind as K;
-        // SAFETY: a Var names an entry of its query's range table, and a column of it by its number from 1.
-        unsafe {
-            loop {
-                let Some(var) = cast::<pg_sys::Var>(bare(node), T::T_Var).filter(|v| (**v).varlevelsup == 0) else { return false };
-                let Some(entry) = entry(query, (*var).varno) else { return false };
-                let Some(nth) = usize::try_from((*var).varattno).ok().and_then(|n| n.checked_sub(1)) else { return false };
-                match (*entry).rtekind {
-                    K::RTE_RELATION => {
-                        let keys = self.keys.get(&RelId((*entry).relid.to_u32()));
-                        return keys.is_some_and(|keys| keys.contains(&(*var).varattno));
-                    }
-                    K::RTE_SUBQUERY if !(*entry).subquery.is_null() => {
-                        query = (*entry).subquery;
-                        let Some(column) = list::<pg_sys::TargetEntry>((*query).targetList).nth(nth) else { return false };
-                        node = (*column).expr.cast();
-                    }
-                    K::RTE_JOIN => {
-                        let Some(column) = list::<pg_sys::Node>((*entry).joinaliasvars).nth(nth) else { return false };
-                        node = column;
-                    }
-                    _ => return false,
+        let rest = bytes_of(source, sys::strnlen(source, start + limit + 1)).get(start..)?;
+        let text = match usize::try_from(plan.stmt_len) {
+            Ok(length) if length > 0 => {
+                if length > limit {
+                    return None;
                 }
+                rest.get(..length.min(rest.len()))?
             }
+            _ => rest,
+        };
+        if text.len() > limit {
+            return None;
         }
+        let blanks = text.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        Some((text.trim_ascii(), start + blanks))
     }
+}
 
-    /// Where capture finds the value of an expression: a parameter that every run has, or a literal that is known by its place.
-    unsafe fn source(&self, node: *mut pg_sys::Node) -> Option<TenantSource> {
-        // SAFETY: as the tags say.
-        unsafe {
-            let node = bare(node);
-            if let Some(param) = cast::<pg_sys::Param>(node, T::T_Param) {
-                let number = usize::try_from((*param).paramid).ok().filter(|n| (1..=self.parameters).contains(n))?;
-                let external = (*param).paramkind == pg_sys::ParamKind::PARAM_EXTERN;
-                return external.then(|| u16::try_from(number).ok()).flatten().map(TenantSource::Parameter);
+/// `search_path` of the session in the form of the setting; `None` when it is longer than `limit`.
+///
+/// # Safety
+/// The result is used at once: it is gone when the setting changes.
+pub unsafe fn search_path<'a>(limit: usize) -> Option<&'a [u8]> {
+    // SAFETY: NULL or NUL-terminated (namespace.c); only what strnlen has seen is read.
+    unsafe {
+        let path = pg_sys::namespace_search_path;
+        let path = if path.is_null() { &[] } else { bytes_of(path, sys::strnlen(path, limit + 1)) };
+        (path.len() <= limit).then_some(path)
+    }
+}
+
+/// Number of parameters that the query was given.
+///
+/// # Safety
+/// See above.
+pub unsafe fn parameter_count(query: *const pg_sys::QueryDesc) -> usize {
+    // SAFETY: NULL or a list of parameters.
+    unsafe { (*query).params.as_ref() }.map_or(0, |list| usize::try_from(list.numParams).unwrap_or(0))
+}
+
+/// Value of a parameter.
+pub enum Value {
+    Unknown,
+    Null,
+    /// Bytes of the buffer that it takes.
+    Text(usize),
+}
+
+/// Type of parameter `number` (from 1), and its value as text. Of a variable of a function only what can be had without running code.
+///
+/// # Safety
+/// See above. May raise only what the output functions of built-in types do.
+pub unsafe fn parameter(query: *const pg_sys::QueryDesc, number: usize, buffer: &mut [u8]) -> (u32, Value) {
+    // SAFETY: number is checked; a fetching list is asked in the way in which the planner asks it when it only estimates (params.h).
+    unsafe {
+        let Some(list) = (*query).params.as_ref().filter(|_| (1..=parameter_count(query)).contains(&number)) else {
+            return (0, Value::Unknown);
+        };
+        let mut workspace = pg_sys::ParamExternData::default();
+        let parameter = match list.paramFetch {
+            Some(fetch) => fetch((*query).params, number as i32, true, &mut workspace),
+            None => list.params.as_ptr().add(number - 1).cast_mut(),
+        };
+        let Some(parameter) = parameter.as_ref() else { return (0, Value::Unknown) };
+        if parameter.ptype == pg_sys::InvalidOid {
+            return (0, Value::Unknown);
+        }
+        let value = if parameter.isnull {
+            Value::Null
+        } else {
+            let mut out = Cursor::new(buffer);
+            match print(&mut out, parameter.ptype, parameter.value) {
+                Some(()) => Value::Text(out.position() as usize),
+                None => Value::Unknown,
             }
-            let constant = cast::<pg_sys::Const>(node, T::T_Const).filter(|c| !(**c).constisnull)?;
-            let number = literal::number_at(self.text, usize::try_from((*constant).location).ok()?)?;
-            literal::compared(self.text, number).map(|_| TenantSource::Literal(number))
+        };
+        (parameter.ptype.to_u32(), value)
+    }
+}
+
+unsafe fn bytes_of<'a>(start: *const c_char, length: usize) -> &'a [u8] {
+    // SAFETY: `start` points to at least `length` bytes that live for `'a`.
+    unsafe { std::slice::from_raw_parts(start.cast(), length) }
+}
+
+/// Writes a value as text; `None` for types and values that are not known to be short and harmless.
+unsafe fn print(out: &mut Cursor<&mut [u8]>, oid: pg_sys::Oid, datum: pg_sys::Datum) -> Option<()> {
+    let word = datum.value();
+    let limit = out.get_ref().len();
+    // SAFETY: the built-in types have these representations on 64-bit platforms (pg_type.dat); nothing is detoasted.
+    unsafe {
+        match oid {
+            pg_sys::BOOLOID => write!(out, "{}", word & 0xFF != 0).ok(),
+            pg_sys::INT2OID => write!(out, "{}", word as i16).ok(),
+            pg_sys::INT4OID => write!(out, "{}", word as i32).ok(),
+            pg_sys::INT8OID => write!(out, "{}", word as i64).ok(),
+            pg_sys::OIDOID => write!(out, "{}", word as u32).ok(),
+            pg_sys::FLOAT4OID => {
+                let v = f32::from_bits(word as u32);
+                value::float(out, f64::from(v), format_args!("{v}"))
+            }
+            pg_sys::FLOAT8OID => {
+                let v = f64::from_bits(word as u64);
+                value::float(out, v, format_args!("{v}"))
+            }
+            pg_sys::DATEOID => value::date(out, word as i32),
+            pg_sys::TIMESTAMPOID => value::timestamp(out, word as i64, false),
+            pg_sys::TIMESTAMPTZOID => value::timestamp(out, word as i64, true),
+            pg_sys::UUIDOID => value::uuid(out, bytes_of(datum.cast_mut_ptr(), 16)),
+            pg_sys::NAMEOID => {
+                let name = datum.cast_mut_ptr::<c_char>();
+                out.write_all(bytes_of(name, sys::strnlen(name, pg_sys::NAMEDATALEN as usize))).ok()
+            }
+            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => {
+                let text = plain(datum, limit)?;
+                out.write_all(bytes_of(varlena::vardata_any(text), varlena::varsize_any_exhdr(text))).ok()
+            }
+            // Not those whose text depends on settings of the session, and none that could hold a value of a user's type.
+            pg_sys::NUMERICOID => by_function(out, pg_sys::F_NUMERIC_OUT, plain(datum, limit)?),
+            pg_sys::JSONBOID => by_function(out, pg_sys::F_JSONB_OUT, plain(datum, limit)?),
+            pg_sys::JSONOID => by_function(out, pg_sys::F_JSON_OUT, plain(datum, limit)?),
+            pg_sys::INETOID => by_function(out, pg_sys::F_INET_OUT, plain(datum, limit)?),
+            pg_sys::CIDROID => by_function(out, pg_sys::F_CIDR_OUT, plain(datum, limit)?),
+            pg_sys::INT2ARRAYOID
+            | pg_sys::INT4ARRAYOID
+            | pg_sys::INT8ARRAYOID
+            | pg_sys::TEXTARRAYOID
+            | pg_sys::VARCHARARRAYOID
+            | pg_sys::BOOLARRAYOID
+            | pg_sys::NUMERICARRAYOID => by_function(out, pg_sys::F_ARRAY_OUT, plain(datum, limit)?),
+            _ => None,
         }
     }
 }
 
-/// Without the casts around it.
-unsafe fn bare(mut node: *mut pg_sys::Node) -> *mut pg_sys::Node {
-    // SAFETY: as the tags say; the first argument of a cast is what it casts.
+/// By the output function of a built-in type.
+unsafe fn by_function(out: &mut Cursor<&mut [u8]>, function: u32, value: *const pg_sys::varlena) -> Option<()> {
+    let limit = out.get_ref().len();
+    // SAFETY: the function is the type's own; its result is NUL-terminated and ours.
     unsafe {
-        loop {
-            let inner = if let Some(relabel) = cast::<pg_sys::RelabelType>(node, T::T_RelabelType) {
-                (*relabel).arg.cast()
-            } else if let Some(io) = cast::<pg_sys::CoerceViaIO>(node, T::T_CoerceViaIO) {
-                (*io).arg.cast()
-            } else if let Some(domain) = cast::<pg_sys::CoerceToDomain>(node, T::T_CoerceToDomain) {
-                (*domain).arg.cast()
-            } else if let Some(call) = cast::<pg_sys::FuncExpr>(node, T::T_FuncExpr) {
-                use pg_sys::CoercionForm as F;
-                match (*call).funcformat {
-                    F::COERCE_EXPLICIT_CAST | F::COERCE_IMPLICIT_CAST => list((*call).args).next().unwrap_or(std::ptr::null_mut()),
-                    _ => return node,
-                }
-            } else {
-                return node;
-            };
-            node = inner;
-        }
+        let text = pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(function), pg_sys::Datum::from(value));
+        let length = sys::strnlen(text, limit + 1);
+        let done = if length <= limit { out.write_all(bytes_of(text, length)).ok() } else { None };
+        pg_sys::pfree(text.cast());
+        done
+    }
+}
+
+/// The value, when it is short and lies here in full: neither compressed nor stored elsewhere.
+unsafe fn plain(datum: pg_sys::Datum, limit: usize) -> Option<*const pg_sys::varlena> {
+    let pointer: *const pg_sys::varlena = datum.cast_mut_ptr();
+    // SAFETY: the header says how it is stored.
+    unsafe {
+        (!pointer.is_null()
+            && !varlena::varatt_is_1b_e(pointer)
+            && !varlena::varatt_is_4b_c(pointer)
+            && varlena::varsize_any_exhdr(pointer) <= limit)
+            .then_some(pointer)
     }
 }

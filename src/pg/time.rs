@@ -14,6 +14,15 @@ pub fn now() -> f64 {
     (t + EPOCH_SHIFT_US) as f64 / 1e6
 }
 
+/// Nanoseconds of a clock that only ever goes forward.
+#[inline]
+pub fn ticks() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes into `t`; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
+    (t.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec as u64)
+}
+
 thread_local! {
     /// A [`TimeoutScope`] ended after its time was over.
     static FIRED: Cell<bool> = const { Cell::new(false) };

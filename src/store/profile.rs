@@ -15,6 +15,7 @@ pub struct Pending {
     pub id: i64,
     pub queryid: i64,
     pub relations_hash: i64,
+    pub nested: bool,
     pub role_id: u32,
     /// Number of its newest sample.
     pub last_sample: i64,
@@ -56,7 +57,7 @@ const KEYS: &str = "(SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.quot
 pub fn pending(limit: usize, min_age_s: f64, skip: &BTreeSet<i64>) -> Result<Vec<Pending>> {
     spi::rows(
         &format!(
-            "SELECT w.id, w.queryid, w.relations_hash, w.role_id::bigint AS role_id,
+            "SELECT w.id, w.queryid, w.relations_hash, w.nested, w.role_id::bigint AS role_id,
                     (SELECT pg_catalog.max(s.id) FROM indexpilot.workload_sample s WHERE s.workload_id = w.id) AS last_sample,
                     (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('query', s.query, 'search_path', s.search_path,
                              'parameter_types', s.parameter_types::bigint[], 'parameter_values', s.parameter_values) ORDER BY s.id DESC)
@@ -170,13 +171,13 @@ pub fn save(profiles: &[Profiled]) -> Result<()> {
     Ok(())
 }
 
-/// Where statements name their tenant, of the `limit` templates that were seen last; the newest last.
+/// Where statements that clients send name their tenant, of the `limit` templates that were seen last; the newest last.
 pub fn tenant_sources(limit: usize) -> Result<Vec<Taught>> {
     spi::rows(
         "SELECT t.queryid, t.relations_hash, t.tenant_source FROM (
              SELECT w.queryid, w.relations_hash, p.tenant_source, w.last_seen_at
                FROM indexpilot.workload_profile p JOIN indexpilot.workload w ON w.id = p.workload_id
-              WHERE p.tenant_source IS NOT NULL ORDER BY w.last_seen_at DESC LIMIT ($1->>'limit')::bigint) t
+              WHERE p.tenant_source IS NOT NULL AND NOT w.nested ORDER BY w.last_seen_at DESC LIMIT ($1->>'limit')::bigint) t
           ORDER BY t.last_seen_at",
         json!({ "limit": limit }),
     )

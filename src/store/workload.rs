@@ -12,6 +12,7 @@ pub struct Counted {
     pub queryid: i64,
     pub role_id: u32,
     pub relations_hash: i64,
+    pub nested: bool,
     pub relations: Vec<u32>,
     /// `relations` names all of them.
     pub relations_complete: bool,
@@ -40,6 +41,7 @@ pub struct SampleRow {
     pub queryid: i64,
     pub role_id: u32,
     pub relations_hash: i64,
+    pub nested: bool,
     pub tenant_id: String,
     pub query: String,
     pub normalised: Option<String>,
@@ -94,17 +96,18 @@ pub fn record(counted: &[Counted], bucket: Duration) -> Result<()> {
     spi::execute(
         "WITH c AS (
              SELECT * FROM pg_catalog.jsonb_to_recordset($1->'rows') AS c(queryid bigint, role_id oid, relations_hash bigint,
-                 relations oid[], relations_complete boolean, command text, tenant_id text, calls bigint, errors bigint, error_ms float8, rows bigint, total_ms float8,
+                 nested boolean, relations oid[], relations_complete boolean, command text, tenant_id text, calls bigint,
+                 errors bigint, error_ms float8, rows bigint, total_ms float8,
                  sum_squares_ms float8, min_ms float8, max_ms float8, histogram bigint[], planner_cost float8,
                  shared_blocks_hit bigint, shared_blocks_read bigint, temp_blocks bigint, wal_bytes bigint)
          ), t AS (
-             INSERT INTO indexpilot.workload AS w (queryid, role_id, relations_hash, relations, relations_complete, command)
-             SELECT DISTINCT ON (queryid, role_id, relations_hash) queryid, role_id, relations_hash, relations, relations_complete,
-                    command
-               FROM c ORDER BY queryid, role_id, relations_hash
-             ON CONFLICT (queryid, role_id, relations_hash) DO UPDATE SET last_seen_at = pg_catalog.now(),
+             INSERT INTO indexpilot.workload AS w (queryid, role_id, relations_hash, nested, relations, relations_complete, command)
+             SELECT DISTINCT ON (queryid, role_id, relations_hash, nested) queryid, role_id, relations_hash, nested, relations,
+                    relations_complete, command
+               FROM c ORDER BY queryid, role_id, relations_hash, nested
+             ON CONFLICT (queryid, role_id, relations_hash, nested) DO UPDATE SET last_seen_at = pg_catalog.now(),
                  command = CASE WHEN excluded.command = 'unknown' THEN w.command ELSE excluded.command END
-             RETURNING id, queryid, role_id, relations_hash
+             RETURNING id, queryid, role_id, relations_hash, nested
          ), span AS (
              SELECT GREATEST(pg_catalog.date_bin(pg_catalog.make_interval(secs => ($1->>'bucket_s')::float8),
                  pg_catalog.clock_timestamp(), '2000-01-01'), last_cut_at) AS at FROM indexpilot.control
@@ -112,11 +115,12 @@ pub fn record(counted: &[Counted], bucket: Duration) -> Result<()> {
          INSERT INTO indexpilot.query_stats AS q
          SELECT t.id, c.tenant_id, span.at, c.calls, c.errors, c.error_ms, c.rows, c.total_ms, c.sum_squares_ms, c.min_ms, c.max_ms,
                 c.histogram, c.planner_cost, c.shared_blocks_hit, c.shared_blocks_read, c.temp_blocks, c.wal_bytes
-           FROM c JOIN t USING (queryid, role_id, relations_hash) CROSS JOIN span
+           FROM c JOIN t USING (queryid, role_id, relations_hash, nested) CROSS JOIN span
           ORDER BY t.id, c.tenant_id
          ON CONFLICT (workload_id, tenant_id, bucket_at) DO UPDATE SET
-             calls = q.calls + excluded.calls, errors = q.errors + excluded.errors, error_ms = q.error_ms + excluded.error_ms, rows = q.rows + excluded.rows,
-             total_ms = q.total_ms + excluded.total_ms, sum_squares_ms = q.sum_squares_ms + excluded.sum_squares_ms,
+             calls = q.calls + excluded.calls, errors = q.errors + excluded.errors, error_ms = q.error_ms + excluded.error_ms,
+             rows = q.rows + excluded.rows, total_ms = q.total_ms + excluded.total_ms,
+             sum_squares_ms = q.sum_squares_ms + excluded.sum_squares_ms,
              min_ms = LEAST(q.min_ms, excluded.min_ms), max_ms = GREATEST(q.max_ms, excluded.max_ms),
              histogram = (SELECT pg_catalog.array_agg(COALESCE(a, 0) + COALESCE(b, 0) ORDER BY i)
                             FROM ROWS FROM (pg_catalog.unnest(q.histogram), pg_catalog.unnest(excluded.histogram))
@@ -138,17 +142,18 @@ pub fn add_samples(samples: &[SampleRow], keep: usize) -> Result<()> {
     spi::execute(
         "WITH s AS (
              SELECT * FROM pg_catalog.jsonb_to_recordset($1->'rows') AS s(queryid bigint, role_id oid, relations_hash bigint,
-                 tenant_id text, query text, normalised text, fingerprint text, search_path text, parameter_types oid[],
+                 nested boolean, tenant_id text, query text, normalised text, fingerprint text, search_path text, parameter_types oid[],
                  parameter_values text[])
          ), t AS (
              UPDATE indexpilot.workload w
                 SET query = COALESCE(w.query, s.normalised), fingerprint = COALESCE(w.fingerprint, s.fingerprint)
                FROM s WHERE w.queryid = s.queryid AND w.role_id = s.role_id AND w.relations_hash = s.relations_hash
-          RETURNING w.id, w.queryid, w.role_id, w.relations_hash
+                AND w.nested = s.nested
+          RETURNING w.id, w.queryid, w.role_id, w.relations_hash, w.nested
          )
          INSERT INTO indexpilot.workload_sample (workload_id, tenant_id, query, search_path, parameter_types, parameter_values)
          SELECT DISTINCT t.id, s.tenant_id, s.query, s.search_path, s.parameter_types, s.parameter_values
-           FROM s JOIN t USING (queryid, role_id, relations_hash)",
+           FROM s JOIN t USING (queryid, role_id, relations_hash, nested)",
         json!({ "rows": samples }),
     )?;
     spi::execute(

@@ -7,7 +7,7 @@ use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
 use crate::store::workload::{Filter, StoredSample, Template};
 use crate::whatif::{self, Parameter, Sample};
-use crate::{capture, guc, store};
+use crate::{guc, store};
 use indexpilot_core::model::{Bytes, Catalog, Query, RelId, WriteRates};
 use indexpilot_core::{candidate, select, workload};
 use pgrx::pg_sys;
@@ -63,8 +63,8 @@ struct Limits {
 
 /// Analyses the captured workload and queues what pays. Returns every decision, recommended ones first.
 pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
-    let _unseen = capture::suspend();
-    flush::flush()?;
+    let _work = crate::pg::own::work();
+    flush::flush(flush::PATIENCE)?;
     profile::refresh()?;
     let filter = Filter { tables: request.tables.clone(), tenant_id: request.tenant_id.clone() };
     let (templates, hours) = store::workload::templates(&filter)?;
@@ -122,7 +122,7 @@ pub fn advise(
     max_columns: Option<usize>,
     time_limit_s: Option<f64>,
 ) -> Result<Vec<Decision>> {
-    let _unseen = capture::suspend();
+    let _work = crate::pg::own::work();
     let search_path = caller_search_path();
     let studies: Vec<Study> = texts
         .iter()
@@ -300,7 +300,7 @@ pub struct WhatIf {
 /// Plans a text as the database is and as it would be.
 pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<WhatIf> {
     let sample = Sample { text: text.into(), search_path: caller_search_path(), role: role::current(), parameters: Vec::new() };
-    let _unseen = capture::suspend();
+    let _work = crate::pg::own::work();
     let mut with = Vec::with_capacity(create.len());
     let mut names = Vec::with_capacity(create.len());
     let mut bytes = 0;

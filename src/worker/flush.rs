@@ -5,18 +5,24 @@ use crate::pg::error::Result;
 use crate::pg::{bgworker, text};
 use crate::store::workload::{self, Counted, SampleRow};
 use crate::{capture, guc};
+use std::time::Duration;
 
 /// Samples kept of each template: enough to see skew (of tenants with power-law sizes, three samples often miss every large one),
 /// few enough to plan all of them.
 const SAMPLES_KEPT: usize = 12;
 
-/// Moves what was captured in this database to the tables; returns the number of templates that had run. When another session is
-/// just doing it, nothing is taken and nothing is lost.
-pub fn flush() -> Result<usize> {
+/// How long a caller of `capture_flush()` waits for other sessions to hand in what they have counted. Idle ones take a millisecond;
+/// those in a transaction hand in at its end.
+pub const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Moves what was captured in this database to the tables; returns the number of templates that had run. Other sessions are asked to
+/// hand in, and waited for at most `patience`. When another session is just doing it, nothing is taken and nothing is lost.
+pub fn flush(patience: Duration) -> Result<usize> {
     if !workload::try_flush_lock()? {
         return Ok(0);
     }
     let database = current();
+    capture::collect(database, patience);
     let counted: Vec<Counted> = capture::take_stats(database).into_iter().map(counted).collect();
     workload::record(&counted, guc::capture_bucket())?;
     let samples: Vec<SampleRow> = capture::take_samples(database).into_iter().filter_map(sample).collect();
@@ -27,13 +33,14 @@ pub fn flush() -> Result<usize> {
 /// The same for the worker and the builder, outside a transaction; also deletes what is older than the retention.
 pub fn by_itself() -> Result<()> {
     bgworker::transaction("indexpilot: writing what was captured", || {
-        flush()?;
+        flush(Duration::ZERO)?;
         workload::retain(guc::capture_retention())
     })
 }
 
 /// Forgets what was captured in this database.
 pub fn reset() -> Result<()> {
+    capture::collect(current(), PATIENCE);
     capture::clear(current());
     workload::reset()
 }
@@ -43,6 +50,7 @@ fn counted(c: capture::Captured) -> Counted {
         queryid: c.queryid.cast_signed(),
         role_id: c.role,
         relations_hash: c.relations_hash.cast_signed(),
+        nested: c.nested,
         relations: c.relations,
         relations_complete: !c.relations_truncated,
         command: c.command,
@@ -72,6 +80,7 @@ fn sample(s: capture::CapturedSample) -> Option<SampleRow> {
         queryid: s.queryid.cast_signed(),
         role_id: s.role,
         relations_hash: s.relations_hash.cast_signed(),
+        nested: s.nested,
         tenant_id: s.tenant,
         fingerprint: text::fingerprint(&query),
         normalised,

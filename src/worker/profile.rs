@@ -4,10 +4,10 @@
 use super::advisor::stored;
 use crate::capture::tenants;
 use crate::pg::error::{Error, Result};
-use crate::pg::{bgworker, database};
+use crate::pg::{bgworker, database, own};
+use crate::store;
 use crate::store::profile::{self, Pending, Profiled};
 use crate::whatif::{self, TenantKeys};
-use crate::{capture, store};
 use indexpilot_core::profile::{failure_class, summarise};
 use indexpilot_core::tenant::TenantSource;
 use pgrx::pg_sys;
@@ -50,7 +50,7 @@ impl Visit {
 
     /// Profiles some templates; false when there are no more, or no more time.
     fn batch(&mut self) -> Result<bool> {
-        let _unseen = capture::suspend();
+        let _work = own::work();
         let keys = profile::tenant_keys()?;
         let pending = profile::pending(BATCH, self.min_age_s, &self.seen)?;
         let mut profiles = Vec::with_capacity(pending.len());
@@ -79,7 +79,8 @@ fn study(template: &Pending, keys: &TenantKeys) -> Profiled {
     let known = summarise(&statements);
     let failed = failed.filter(|_| statements.is_empty());
     let tenant = known.as_ref().and_then(|p| p.tenant);
-    if tenant.is_none() {
+    // Statements of functions have the tenant of what called them.
+    if tenant.is_none() && !template.nested {
         tenants::learn(
             database::current().to_u32(),
             template.queryid.cast_unsigned(),

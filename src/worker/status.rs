@@ -59,6 +59,7 @@ pub fn rows() -> Result<Vec<Row>> {
         Some(c.untracked.to_string()),
         "Statements not tracked because too many ran or had open cursors in their session",
     );
+    add("capture_temporary", Some(c.temporary.to_string()), "Executions on temporary tables, which are not captured");
     add("capture_failures", Some(c.failures.to_string()), "Failures inside capture, which were caught and cost nobody anything");
     add("shared_memory_bytes", Some(c.bytes.to_string()), "Shared memory that IndexPilot takes");
     let w = worker::processes();

@@ -47,15 +47,15 @@ impl Programs {
 
     /// A program of the server side, which must not run as root.
     pub fn server(&self, name: &str) -> Command {
-        let program = self.bin.join(name);
-        let mut command = match self.postgres {
-            None => Command::new(program),
-            Some(_) => {
-                let mut command = Command::new("runuser");
-                command.args(["-u", "postgres", "--"]).arg(program);
-                command
-            }
-        };
+        self.server_under(&[], name)
+    }
+
+    /// The same, run by another program, such as valgrind with its options.
+    pub fn server_under(&self, under: &[&str], name: &str) -> Command {
+        let as_postgres: &[&str] = if self.postgres.is_some() { &["runuser", "-u", "postgres", "--"] } else { &[] };
+        let mut words = as_postgres.iter().chain(under).map(Into::into).chain([self.bin.join(name)]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         // The working directory of a test may be closed to user postgres.
         command.current_dir("/");
         command
@@ -71,15 +71,23 @@ impl Programs {
     /// # Errors
     /// When it does not end with 0; the message has what it printed.
     pub fn run(&self, command: &mut Command) -> Result<String> {
+        self.run_with(command, Stdio::null()).map(|(stdout, _)| stdout)
+    }
+
+    /// The same with something to read; also returns what it printed as errors.
+    ///
+    /// # Errors
+    /// As [`Programs::run`].
+    pub fn run_with(&self, command: &mut Command, stdin: Stdio) -> Result<(String, String)> {
         // A server started by pg_ctl would keep a pipe open; files do not make anybody wait.
         let scratch = env::temp_dir().join(format!("indexpilot-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         let (out, err) = (scratch.with_extension("out"), scratch.with_extension("err"));
-        let status = command.stdin(Stdio::null()).stdout(fs::File::create_new(&out)?).stderr(fs::File::create_new(&err)?).status();
+        let status = command.stdin(stdin).stdout(fs::File::create_new(&out)?).stderr(fs::File::create_new(&err)?).status();
         let read = |path: &Path| fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
         let (stdout, stderr) = (read(&out), read(&err));
         let _ = (fs::remove_file(&out), fs::remove_file(&err));
         match status {
-            Ok(status) if status.success() => Ok(stdout),
+            Ok(status) if status.success() => Ok((stdout, stderr)),
             Ok(status) => Err(format!("{command:?} ended with {status}\n{stdout}{stderr}").into()),
             Err(e) => Err(format!("could not run {command:?}: {e}").into()),
         }

@@ -242,6 +242,18 @@ impl Cluster {
         self.programs.run(command)
     }
 
+    /// Runs statements, each on one line, on the stopped cluster in a single process (`postgres --single`), which another program
+    /// such as valgrind may run; returns what was printed, and what was printed as errors.
+    ///
+    /// # Errors
+    /// When it does not end with 0.
+    pub fn single(&self, database: &str, under: &[&str], statements: &[String]) -> Result<(String, String)> {
+        let input = self.dir.join("single.sql");
+        fs::write(&input, statements.iter().map(|s| format!("{s}\n")).collect::<String>())?;
+        let mut command = self.programs.server_under(under, "postgres");
+        self.programs.run_with(command.arg("--single").arg("-D").arg(&self.data).arg(database), fs::File::open(&input)?.into())
+    }
+
     /// A hot standby of this cluster, streaming from it.
     ///
     /// # Errors
@@ -251,19 +263,34 @@ impl Cluster {
         let mut copy = self.programs.server("pg_basebackup");
         copy.args(["-c", "fast", "-X", "stream", "--no-sync", "-U", "postgres", "-p", &PORT.to_string(), "-h"]).arg(&self.socket);
         self.programs.run(copy.arg("-D").arg(&standby.data))?;
-        // Without this cluster's own line: the standby has another socket.
-        let conf = standby.data.join("postgresql.conf");
+        self.hand_down(&standby)?;
+        standby.configure("primary_conninfo", format!("host={} port={PORT} user=postgres", self.socket.display()))?;
+        fs::write(standby.data.join("standby.signal"), "")?;
+        standby.start()?;
+        Ok(standby)
+    }
+
+    /// A copy of this cluster, which must be stopped, and stays so; the copy is not started either.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn copy(&self, name: &str) -> Result<Cluster> {
+        let copy = Cluster::place(self.programs.clone(), name)?;
+        self.programs.run(Command::new("cp").args(["-a", "--reflink=auto"]).args([&self.data, &copy.data]))?;
+        self.hand_down(&copy)?;
+        Ok(copy)
+    }
+
+    /// Gives the settings of this cluster to one with a copy of its data, all but the socket.
+    fn hand_down(&self, heir: &Cluster) -> Result<()> {
+        let conf = heir.data.join("postgresql.conf");
         let text = fs::read_to_string(&conf)?;
         fs::write(&conf, text.replace(&format!("include '{}'\n", self.dir.join("extra.conf").display()), ""))?;
         let own = fs::read_to_string(self.dir.join("extra.conf"))?;
         let inherited: String =
             own.lines().filter(|l| !l.starts_with("unix_socket_directories")).map(|l| format!("{l}\n")).collect();
-        let file = standby.dir.join("extra.conf");
-        fs::write(&file, inherited + &fs::read_to_string(&file)?)?;
-        standby.configure("primary_conninfo", format!("host={} port={PORT} user=postgres", self.socket.display()))?;
-        fs::write(standby.data.join("standby.signal"), "")?;
-        standby.start()?;
-        Ok(standby)
+        let file = heir.dir.join("extra.conf");
+        Ok(fs::write(&file, inherited + &fs::read_to_string(&file)?)?)
     }
 
     /// The data directory.

@@ -1,0 +1,57 @@
+//! `make bench-*`: what IndexPilot costs, measured beside other extensions on throw-away servers.
+//!
+//! - `capture`: user instructions that one query costs more than on the bare server (`instructions`), and CPU time per transaction
+//!   (`cpu`), for each of the `rivals`;
+//! - `cardinality`: a million distinct queries and ten thousand tenants: memory and tables stay within their bounds.
+//!
+//! Each prints its figures beside the bars, and ends with 1 when a bar is missed.
+
+mod cardinality;
+mod cpu;
+mod instructions;
+mod options;
+mod rivals;
+
+use indexpilot_tests::Result;
+use options::{Command, Options};
+use rivals::Rival;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match Options::read().and_then(|options| options.map_or(Ok(true), |o| run(&o))) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            // The client's own text leaves out what the server said.
+            let said = e.source().map(|s| format!(": {s}")).unwrap_or_default();
+            eprintln!("indexpilot-bench: {e}{said}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// False when a bar was missed.
+fn run(options: &Options) -> Result<bool> {
+    match options.command {
+        Command::Capture => capture(options),
+        Command::Cardinality => cardinality::run(options),
+    }
+}
+
+fn capture(options: &Options) -> Result<bool> {
+    let mut rivals: Vec<Rival> = rivals::start(options)?;
+    let mut held = true;
+    if options.instructions {
+        held &= instructions::run(&mut rivals, options)?;
+    }
+    if options.cpu {
+        cpu::run(&mut rivals, options)?;
+    }
+    Ok(held)
+}
+
+/// A claim with its figures, printed; returns whether it holds.
+pub fn claim(holds: bool, text: &str) -> bool {
+    println!("  {} {text}", if holds { "ok    " } else { "MISSED" });
+    holds
+}

@@ -1,0 +1,134 @@
+//! Options: from the command line, else from the environment, else a default that suits two cores.
+
+use indexpilot_tests::Result;
+
+/// Every option, its variable, and what it means; `--help` prints it.
+const HELP: &str = "\
+indexpilot-bench capture|cardinality [OPTION ...]
+
+  option             variable            default
+  --only PART        BENCH_ONLY                   capture: instructions or cpu alone
+  --rivals LIST      BENCH_RIVALS                 capture: names with commas, of none (always), pg_stat_statements, pg_qualstats, indexpilot
+  --runs N,M         BENCH_RUNS          200,1200 capture: executions of the two runs whose difference is the cost of a query
+  --rounds N         BENCH_ROUNDS        9        capture: rounds of pgbench on each server
+  --seconds N        BENCH_SECONDS       4        capture: length of one run of pgbench
+  --scale N          BENCH_SCALE         20       capture: scale of pgbench's tables
+  --queries N        BENCH_QUERIES       1000000  cardinality: distinct queries
+  --tenants N        BENCH_TENANTS       10000    cardinality: tenants
+  --help
+
+PG_CONFIG names the pg_config of the PostgreSQL to start; the extension must be installed there.";
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Command {
+    Capture,
+    Cardinality,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    pub command: Command,
+    pub instructions: bool,
+    pub cpu: bool,
+    /// Empty: all.
+    pub rivals: Vec<String>,
+    pub runs: (usize, usize),
+    pub rounds: usize,
+    pub seconds: usize,
+    pub scale: usize,
+    pub queries: usize,
+    pub tenants: usize,
+}
+
+impl Options {
+    /// Reads the process's arguments and environment; `None` when only help was asked for, which is then printed.
+    pub fn read() -> Result<Option<Self>> {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        if arguments.iter().any(|a| a == "--help" || a == "-h") {
+            println!("{HELP}");
+            return Ok(None);
+        }
+        Self::parse(&arguments, &|name| std::env::var(name).ok().filter(|v| !v.is_empty())).map(Some)
+    }
+
+    fn parse(arguments: &[String], environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let Some((command, mut rest)) = arguments.split_first() else { return Err("say what: capture or cardinality".into()) };
+        let command = match command.as_str() {
+            "capture" => Command::Capture,
+            "cardinality" => Command::Cardinality,
+            other => return Err(format!("there is no benchmark {other}; --help lists them").into()),
+        };
+        let mut given = Vec::new();
+        while let [name, after @ ..] = rest {
+            if !name.starts_with("--") || !HELP.contains(&format!("  {name} ")) {
+                return Err(format!("unknown option {name}; --help lists them").into());
+            }
+            let [value, after @ ..] = after else { return Err(format!("option {name} needs a value").into()) };
+            given.push((name.as_str(), value.clone()));
+            rest = after;
+        }
+        let text = |name: &str| {
+            let on_line = given.iter().rev().find(|(n, _)| n.strip_prefix("--") == Some(name)).map(|(_, v)| v.clone());
+            on_line.or_else(|| environment(&format!("BENCH_{}", name.to_uppercase())))
+        };
+        let parsed = |name: &str, value: &str| -> Result<usize> {
+            let number = value.trim().replace('_', "").parse().ok().filter(|n| *n > 0);
+            number.ok_or_else(|| format!("--{name} must be a number above 0, not \"{value}\"").into())
+        };
+        let number = |name: &str, default: usize| text(name).map_or(Ok(default), |value| parsed(name, &value));
+        let only = text("only");
+        if let Some(part) = only.as_deref().filter(|part| !["instructions", "cpu"].contains(part)) {
+            return Err(format!("--only must be instructions or cpu, not \"{part}\"").into());
+        }
+        let runs = text("runs").unwrap_or_else(|| "200,1200".into());
+        let (short, long) = runs.split_once(',').ok_or("--runs needs two numbers with a comma between them")?;
+        let runs = (parsed("runs", short)?, parsed("runs", long)?);
+        if runs.0 >= runs.1 {
+            return Err("the second number of --runs must be the larger one".into());
+        }
+        Ok(Options {
+            command,
+            instructions: only.as_deref() != Some("cpu"),
+            cpu: only.as_deref() != Some("instructions"),
+            rivals: text("rivals").map_or_else(Vec::new, |list| list.split(',').map(|r| r.trim().to_owned()).collect()),
+            runs,
+            rounds: number("rounds", 9)?,
+            seconds: number("seconds", 4)?,
+            scale: number("scale", 20)?,
+            queries: number("queries", 1_000_000)?,
+            tenants: number("tenants", 10_000)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str, variable: (&str, &str)) -> Result<Options> {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Options::parse(&arguments, &|name| (name == variable.0).then(|| variable.1.to_owned()))
+    }
+
+    #[test]
+    fn the_command_line_beats_the_environment() -> Result<()> {
+        assert_eq!(parse("capture", ("", ""))?.rounds, 9);
+        assert_eq!(parse("capture", ("BENCH_ROUNDS", "3"))?.rounds, 3);
+        let options = parse("capture --rounds 5 --only cpu --runs 10,20", ("BENCH_ROUNDS", "3"))?;
+        assert_eq!((options.rounds, options.instructions, options.cpu, options.runs), (5, false, true, (10, 20)));
+        assert_eq!(parse("cardinality --queries 2_000", ("", ""))?.queries, 2000);
+        Ok(())
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = |line: &str| parse(line, ("", "")).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message("").contains("say what"));
+        assert!(message("captured").contains("no benchmark captured"));
+        assert!(message("capture --round 5").contains("unknown option --round"));
+        assert!(message("capture --rounds").contains("needs a value"));
+        assert!(message("capture --rounds 0").contains("above 0"));
+        assert!(message("capture --runs 20,10").contains("larger"));
+        assert!(message("capture --only tps").contains("instructions or cpu"));
+    }
+}
