@@ -6,5 +6,7 @@ mod apply;
 mod life;
 #[path = "cluster/orders.rs"]
 mod orders;
+#[path = "cluster/profile.rs"]
+mod profile;
 #[path = "cluster/smoke.rs"]
 mod smoke;

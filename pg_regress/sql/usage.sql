@@ -42,15 +42,32 @@ SELECT usage, comparison, operator, templates, calls, rows, total_ms > 0 AS time
   FROM indexpilot.get_field_usage_stats('use.tickets', 'state');
 SELECT usage, comparison, operator, templates, calls, rows FROM indexpilot.get_field_usage_stats('use.tickets', 'title');
 SELECT usage, comparison, operator, templates, calls, rows FROM indexpilot.get_field_usage_stats('use.tickets', 'weight');
-SELECT * FROM indexpilot.get_field_usage_stats('use.log', 'tenant_id') WHERE usage = 'filter';
+SELECT usage, comparison, operator, templates, calls, rows FROM indexpilot.get_field_usage_stats('use.log', 'tenant_id');
 -- a profile is made again when the tenant columns change, and only then while there are no new samples
 SELECT max(profiled_at) AS profiled_at FROM indexpilot.workload_profile \gset
 SELECT count(*) AS decisions FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['use.log'::regclass]);
-SELECT count(*) AS again FROM indexpilot.workload_profile WHERE planned > 0 AND profiled_at > :'profiled_at';
+SELECT count(*) AS again FROM indexpilot.workload_profile p JOIN indexpilot.workload_table t USING (workload_id)
+ WHERE t.table_id = 'use.tickets'::regclass AND p.profiled_at > :'profiled_at';
 UPDATE indexpilot.genome_catalog SET tenant_key = false WHERE table_schema = 'use';
 SELECT count(*) AS decisions FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['use.log'::regclass]);
 SELECT count(*) > 5 AS again, count(p.tenant_source) AS tenants FROM indexpilot.workload_profile p JOIN indexpilot.workload_table t USING (workload_id)
  WHERE t.table_id = 'use.tickets'::regclass AND p.profiled_at > :'profiled_at';
+-- sessions without a tenant get the one that the statement names, as long as the columns are tenant columns
+UPDATE indexpilot.genome_catalog SET tenant_key = true WHERE table_schema = 'use' AND field_name = 'tenant_id';
+SELECT count(*) AS decisions FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['use.log'::regclass]);
+EXECUTE one (7, 7);
+EXECUTE one (7, 27);
+SELECT count(*) AS found FROM use.tickets WHERE state = 'it''s' AND tenant_id = '8' AND title LIKE 'ticket 3%';
+SELECT count(*) AS found FROM use.tickets WHERE state = 'done' AND tenant_id = -8 AND title LIKE 'ticket 3%';
+UPDATE use.tickets SET state = 'done', closed_at = '2024-01-01' WHERE tenant_id = 9 AND id <= 105;
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+SELECT tenant_id, reads, writes, rows_returned, rows_written FROM indexpilot.table_usage
+ WHERE table_name = 'use.tickets'::regclass AND tenant_id NOT IN ('a', 'b') ORDER BY tenant_id COLLATE "C";
+UPDATE indexpilot.genome_catalog SET tenant_key = false WHERE table_schema = 'use';
+SELECT count(*) AS decisions FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['use.log'::regclass]);
+EXECUTE one (10, 10);
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+SELECT count(*) AS forgotten FROM indexpilot.table_usage WHERE table_name = 'use.tickets'::regclass AND tenant_id = '10';
 -- sizes
 SELECT table_schema, table_name, kind, row_estimate, heap_bytes > 500000 AS heap, toast_bytes < 100000 AS toast, index_bytes > 200000 AS indexes,
        total_bytes = pg_total_relation_size('use.tickets') AS total, index_count, last_vacuum IS NOT NULL AS vacuumed
@@ -75,6 +92,7 @@ SELECT * FROM indexpilot.get_table_size_info(4294967295::oid::regclass);
 -- and who may not ask, too
 CREATE ROLE use_reader;
 CREATE ROLE use_monitor IN ROLE pg_monitor;
+GRANT USAGE ON SCHEMA use TO use_monitor;
 SET ROLE use_reader;
 SELECT * FROM indexpilot.table_usage;
 SET ROLE use_monitor;

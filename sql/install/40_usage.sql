@@ -58,11 +58,12 @@ COMMENT ON COLUMN workload_field.selectivity_max IS 'Largest of these estimates'
 
 CREATE VIEW table_usage AS
 SELECT c.oid::pg_catalog.regclass AS table_name, q.tenant_id,
-       pg_catalog.sum(q.calls) FILTER (WHERE NOT t.written) AS reads, pg_catalog.sum(q.calls) FILTER (WHERE t.written) AS writes,
-       pg_catalog.sum(q.rows) FILTER (WHERE NOT t.written) AS rows_returned,
-       pg_catalog.sum(q.rows) FILTER (WHERE t.written) AS rows_written,
-       pg_catalog.sum(q.total_ms) FILTER (WHERE NOT t.written) AS read_ms,
-       pg_catalog.sum(q.total_ms) FILTER (WHERE t.written) AS write_ms,
+       COALESCE(pg_catalog.sum(q.calls) FILTER (WHERE NOT t.written), 0)::bigint AS reads,
+       COALESCE(pg_catalog.sum(q.calls) FILTER (WHERE t.written), 0)::bigint AS writes,
+       COALESCE(pg_catalog.sum(q.rows) FILTER (WHERE NOT t.written), 0)::bigint AS rows_returned,
+       COALESCE(pg_catalog.sum(q.rows) FILTER (WHERE t.written), 0)::bigint AS rows_written,
+       COALESCE(pg_catalog.sum(q.total_ms) FILTER (WHERE NOT t.written), 0) AS read_ms,
+       COALESCE(pg_catalog.sum(q.total_ms) FILTER (WHERE t.written), 0) AS write_ms,
        pg_catalog.max(t.last_seen_at) AS last_seen_at
   FROM (SELECT u.workload_id, u.table_id, u.written, w.last_seen_at
           FROM indexpilot.workload_table u JOIN indexpilot.workload w ON w.id = u.workload_id
@@ -87,15 +88,20 @@ COMMENT ON COLUMN table_usage.last_seen_at IS 'When a statement on it was last c
 
 CREATE VIEW field_usage AS
 SELECT a.attrelid::pg_catalog.regclass AS table_name, a.attname AS field_name,
-       pg_catalog.sum(s.calls) FILTER (WHERE u.reads) AS reads, pg_catalog.sum(s.calls) FILTER (WHERE u.filters) AS filters,
-       pg_catalog.sum(s.calls) FILTER (WHERE u.joins) AS joins, pg_catalog.sum(s.calls) FILTER (WHERE u.orders) AS orders,
-       pg_catalog.sum(s.calls) FILTER (WHERE u.groups) AS groups, pg_catalog.sum(s.calls) FILTER (WHERE u.outputs) AS outputs,
-       pg_catalog.sum(s.calls) FILTER (WHERE u.inserts) AS inserts, pg_catalog.sum(s.rows) FILTER (WHERE u.inserts) AS rows_inserted,
-       pg_catalog.sum(s.calls) FILTER (WHERE u.updates) AS updates, pg_catalog.sum(s.rows) FILTER (WHERE u.updates) AS rows_updated,
+       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.reads), 0)::bigint AS reads,
+       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.filters), 0)::bigint AS filters,
+       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.joins), 0)::bigint AS joins,
+       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.orders), 0)::bigint AS orders,
+       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.groups), 0)::bigint AS groups,
+       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.outputs), 0)::bigint AS outputs,
+       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.inserts), 0)::bigint AS inserts,
+       COALESCE(pg_catalog.sum(s.rows) FILTER (WHERE u.inserts), 0)::bigint AS rows_inserted,
+       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.updates), 0)::bigint AS updates,
+       COALESCE(pg_catalog.sum(s.rows) FILTER (WHERE u.updates), 0)::bigint AS rows_updated,
        pg_catalog.sum(u.selectivity * s.calls)
            / NULLIF(pg_catalog.sum(s.calls) FILTER (WHERE u.selectivity IS NOT NULL), 0) AS selectivity,
-       pg_catalog.sum(s.total_ms) FILTER (WHERE u.reads) AS read_ms,
-       pg_catalog.sum(s.total_ms) FILTER (WHERE u.inserts OR u.updates) AS write_ms
+       COALESCE(pg_catalog.sum(s.total_ms) FILTER (WHERE u.reads), 0) AS read_ms,
+       COALESCE(pg_catalog.sum(s.total_ms) FILTER (WHERE u.inserts OR u.updates), 0) AS write_ms
   FROM (SELECT f.workload_id, f.table_id, f.attnum, pg_catalog.bool_or(f.usage NOT IN ('insert', 'update')) AS reads,
                pg_catalog.bool_or(f.usage = 'filter') AS filters, pg_catalog.bool_or(f.usage = 'join') AS joins,
                pg_catalog.bool_or(f.usage = 'order') AS orders, pg_catalog.bool_or(f.usage = 'group') AS groups,
@@ -108,7 +114,7 @@ SELECT a.attrelid::pg_catalog.regclass AS table_name, a.attname AS field_name,
           FROM indexpilot.query_stats q GROUP BY q.workload_id) s USING (workload_id)
   JOIN pg_catalog.pg_attribute a ON a.attrelid = u.table_id AND a.attnum = u.attnum AND NOT a.attisdropped
  GROUP BY a.attrelid, a.attname;
-COMMENT ON VIEW field_usage IS 'Executions that use each field, by what they use it for; one execution may count in several columns. NULL means none';
+COMMENT ON VIEW field_usage IS 'Executions that use each field, by what they use it for; one execution may count in several columns';
 COMMENT ON COLUMN field_usage.table_name IS 'Table';
 COMMENT ON COLUMN field_usage.field_name IS 'Field';
 COMMENT ON COLUMN field_usage.reads IS 'Executions that read it in any way';

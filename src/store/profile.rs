@@ -247,7 +247,7 @@ pub fn field_usage(table: RelId, column: AttNum) -> Result<Vec<UsageRow>> {
                 pg_catalog.min(k.selectivity_min) AS selectivity_min, pg_catalog.max(k.selectivity_max) AS selectivity_max
            FROM kinds k LEFT JOIN s ON s.workload_id = k.workload_id
           GROUP BY k.place, k.usage, k.comparison, k.operator_id
-          ORDER BY k.place, k.usage COLLATE \"C\", calls DESC, k.comparison COLLATE \"C\", operator COLLATE \"C\"",
+          ORDER BY k.place, k.usage COLLATE \"C\", calls DESC, k.comparison COLLATE \"C\", k.operator_id::pg_catalog.regoperator::text COLLATE \"C\"",
         json!({ "table": table.0, "column": column }),
     )
 }
