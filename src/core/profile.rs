@@ -93,6 +93,9 @@ pub struct FieldSummary {
     pub selectivity_max: Option<f64>,
 }
 
+/// What tells one kind of use from another.
+type Key = (RelId, AttNum, Usage, u32, Option<Comparison>);
+
 /// What a template does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
@@ -108,7 +111,7 @@ pub struct Profile {
 /// Sums up what the samples of a template say. `None` when there are none.
 pub fn summarise(statements: &[Statement]) -> Option<Profile> {
     let first = statements.first()?;
-    let mut fields: BTreeMap<(RelId, AttNum, Usage, u32, Option<Comparison>), Vec<f64>> = BTreeMap::new();
+    let mut fields: BTreeMap<Key, Vec<f64>> = BTreeMap::new();
     for field in statements.iter().flat_map(|s| &s.fields) {
         let key = (field.rel, field.column, field.usage, field.operator, field.comparison);
         let known = field.selectivity.filter(|s| s.is_finite()).map(|s| s.clamp(0.0, 1.0));

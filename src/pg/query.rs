@@ -39,12 +39,18 @@ unsafe fn target(query: *mut pg_sys::Query) -> Option<RelId> {
 }
 
 /// Tables that the statement, or a data-modifying CTE of it, inserts into.
+///
+/// # Safety
+/// As the module says.
 pub unsafe fn insert_targets(query: *mut pg_sys::Query) -> Vec<RelId> {
     // SAFETY: as the module says.
     unsafe { parts(query).into_iter().filter(|q| (**q).commandType == CmdType::CMD_INSERT).filter_map(|q| target(q)).collect() }
 }
 
 /// Tables that are written to, and the fields that are set there.
+///
+/// # Safety
+/// As the module says.
 pub unsafe fn writes(query: *mut pg_sys::Query) -> (Vec<RelId>, Vec<FieldUse>) {
     let (mut tables, mut fields) = (Vec::new(), Vec::new());
     // SAFETY: as the module says; only MERGE has actions.
@@ -83,6 +89,9 @@ unsafe fn set(rel: RelId, command: CmdType::Type, targets: *mut pg_sys::List, fi
 }
 
 /// The value that names the tenant: see [`super::planner::Prepared::tenant`].
+///
+/// # Safety
+/// As the module says.
 pub unsafe fn tenant(query: *mut pg_sys::Query, text: &[u8], keys: &TenantKeys, parameters: usize) -> Option<TenantSource> {
     if keys.is_empty() {
         return None;

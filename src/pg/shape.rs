@@ -98,6 +98,9 @@ pub unsafe fn read(
 
 impl Reader {
     /// The plain user column of this relation that the expression is.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn var(&self, node: *mut pg_sys::Node) -> Option<*mut pg_sys::Var> {
         // SAFETY: `node` is an expression of the planner.
         unsafe {
@@ -239,6 +242,9 @@ impl Reader {
 
     /// Columns that an equality ties to another relation which may be read first. Equalities that hold everywhere live in the
     /// equivalence classes, those of outer joins in `joininfo`.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn joins(&self) -> Vec<Predicate> {
         let mut vars: Vec<*mut pg_sys::Var> = Vec::new();
         // SAFETY: equivalence classes hold their members, joininfo holds RestrictInfos.
