@@ -17,6 +17,7 @@ pub mod profile;
 pub mod select;
 pub mod size;
 pub mod statement;
+pub mod template;
 pub mod tenant;
 pub mod verify;
 pub mod whatif;
