@@ -79,7 +79,9 @@ pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepa
             return Err(Error::new(Kind::UndefinedObject, format!("role with OID {} does not exist", sample.role.to_u32()))
                 .detail("The statement was captured as it ran under this role, which has been dropped since."));
         }
-        let _settings = SettingScope::new(&[(c"search_path", &path), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
+        // Workers switch policies off for themselves, which would make an error of every table that has some.
+        let _settings =
+            SettingScope::new(&[(c"search_path", &path), (c"row_security", c"on"), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
         let _role = RoleScope::new(sample.role, true);
         let _timeout = TimeoutScope::new(limit);
         // SAFETY: makes the subtransaction read-only; its end restores what was (xact.c).

@@ -99,3 +99,27 @@ fn a_template_that_is_locked_is_not_waited_for() -> Result<()> {
     locks.rollback()?;
     poll_until(LIMIT, "the locked template to be profiled", || Ok(number(&mut db, forgotten)? == 1))
 }
+
+#[test]
+fn statements_under_policies_are_planned_as_their_role() -> Result<()> {
+    let cluster = notes("profile-policies")?;
+    let mut db = connect(&cluster)?;
+    db.batch_execute(
+        "CREATE ROLE writer LOGIN; GRANT SELECT ON notes TO writer; \
+         CREATE POLICY own ON notes TO writer USING (tenant_id = 6); ALTER TABLE notes ENABLE ROW LEVEL SECURITY",
+    )?;
+    let mut writer = cluster.connect("postgres", "writer")?;
+    poll_until(LIMIT, "the statement to be profiled", || {
+        assert_eq!(writer.query("SELECT tenant_id FROM notes WHERE body LIKE 'note 1%'", &[])?.len(), 11);
+        Ok(number(
+            &mut db,
+            "SELECT count(*) FROM indexpilot.workload WHERE role_id = 'writer'::regrole AND plan_state <> 'pending'",
+        )? > 0)
+    })?;
+    let row = db.query_one("SELECT plan_state, plan_error FROM indexpilot.workload WHERE role_id = 'writer'::regrole", &[])?;
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, Option<&str>>(1)), ("plannable", None));
+    let filtered =
+        "SELECT count(*) FROM indexpilot.workload_field WHERE table_id = 'notes'::regclass AND attnum = 1 AND usage = 'filter'";
+    assert_eq!(number(&mut db, filtered)?, 1, "the policy's condition is one of the query's");
+    Ok(())
+}
