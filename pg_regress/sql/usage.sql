@@ -80,7 +80,7 @@ ANALYZE use.parts;
 SELECT table_name, kind, row_estimate, total_bytes = pg_total_relation_size('use.parts_1') AS total, index_count
   FROM indexpilot.get_table_size_info() WHERE table_schema = 'use' ORDER BY table_name COLLATE "C";
 -- whoever asks for what is not there is told so
-\set VERBOSITY default
+\set SHOW_CONTEXT never
 SELECT * FROM indexpilot.get_field_usage_stats('use.tickets', 'nonsense');
 \echo :LAST_ERROR_SQLSTATE
 SELECT * FROM indexpilot.get_field_usage_stats(4294967295::oid::regclass, 'id');

@@ -56,7 +56,8 @@ COMMENT ON COLUMN workload_field.selectivity IS 'Share of the rows that pass, as
 COMMENT ON COLUMN workload_field.selectivity_min IS 'Smallest of these estimates';
 COMMENT ON COLUMN workload_field.selectivity_max IS 'Largest of these estimates';
 
-CREATE VIEW table_usage AS
+-- The views count what the reader may see in query_stats, so they are barriers as that is.
+CREATE VIEW table_usage WITH (security_barrier) AS
 SELECT c.oid::pg_catalog.regclass AS table_name, q.tenant_id,
        COALESCE(pg_catalog.sum(q.calls) FILTER (WHERE NOT t.written), 0)::bigint AS reads,
        COALESCE(pg_catalog.sum(q.calls) FILTER (WHERE t.written), 0)::bigint AS writes,
@@ -86,34 +87,55 @@ COMMENT ON COLUMN table_usage.read_ms IS 'Execution time of the reads, milliseco
 COMMENT ON COLUMN table_usage.write_ms IS 'Execution time of the writes, milliseconds';
 COMMENT ON COLUMN table_usage.last_seen_at IS 'When a statement on it was last captured';
 
-CREATE VIEW field_usage AS
-SELECT a.attrelid::pg_catalog.regclass AS table_name, a.attname AS field_name,
-       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.reads), 0)::bigint AS reads,
-       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.filters), 0)::bigint AS filters,
-       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.joins), 0)::bigint AS joins,
-       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.orders), 0)::bigint AS orders,
-       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.groups), 0)::bigint AS groups,
-       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.outputs), 0)::bigint AS outputs,
-       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.inserts), 0)::bigint AS inserts,
-       COALESCE(pg_catalog.sum(s.rows) FILTER (WHERE u.inserts), 0)::bigint AS rows_inserted,
-       COALESCE(pg_catalog.sum(s.calls) FILTER (WHERE u.updates), 0)::bigint AS updates,
-       COALESCE(pg_catalog.sum(s.rows) FILTER (WHERE u.updates), 0)::bigint AS rows_updated,
-       pg_catalog.sum(u.selectivity * s.calls)
-           / NULLIF(pg_catalog.sum(s.calls) FILTER (WHERE u.selectivity IS NOT NULL), 0) AS selectivity,
-       COALESCE(pg_catalog.sum(s.total_ms) FILTER (WHERE u.reads), 0) AS read_ms,
-       COALESCE(pg_catalog.sum(s.total_ms) FILTER (WHERE u.inserts OR u.updates), 0) AS write_ms
-  FROM (SELECT f.workload_id, f.table_id, f.attnum, pg_catalog.bool_or(f.usage NOT IN ('insert', 'update')) AS reads,
+CREATE VIEW field_uses WITH (security_barrier) AS
+SELECT a.attrelid::pg_catalog.regclass AS table_name, a.attname AS field_name, f.workload_id, f.usage,
+       NULLIF(f.comparison, 'none') AS comparison, NULLIF(f.operator_id, 0)::pg_catalog.regoperator AS operator,
+       s.calls, s.rows, s.total_ms, f.selectivity, f.selectivity_min, f.selectivity_max
+  FROM indexpilot.workload_field f
+  JOIN (SELECT q.workload_id, pg_catalog.sum(q.calls)::bigint AS calls, pg_catalog.sum(q.rows)::bigint AS rows,
+               pg_catalog.sum(q.total_ms) AS total_ms
+          FROM indexpilot.query_stats q GROUP BY q.workload_id) s USING (workload_id)
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = f.table_id AND a.attnum = f.attnum AND NOT a.attisdropped;
+COMMENT ON VIEW field_uses IS 'What each query template uses fields for, with its executions';
+COMMENT ON COLUMN field_uses.table_name IS 'Table';
+COMMENT ON COLUMN field_uses.field_name IS 'Field';
+COMMENT ON COLUMN field_uses.workload_id IS 'Number of the template, as in view queries';
+COMMENT ON COLUMN field_uses.usage IS 'filter (condition on the table alone), join, order, group (GROUP BY, DISTINCT), output, insert, update';
+COMMENT ON COLUMN field_uses.comparison IS 'Of conditions: equal, in, range, like, null, other, or expression when not the field itself is compared';
+COMMENT ON COLUMN field_uses.operator IS 'Operator with the field on its left';
+COMMENT ON COLUMN field_uses.calls IS 'Executions of the template';
+COMMENT ON COLUMN field_uses.rows IS 'Rows that they returned or changed';
+COMMENT ON COLUMN field_uses.total_ms IS 'Execution time, milliseconds';
+COMMENT ON COLUMN field_uses.selectivity IS 'Share of the rows that pass, as the planner estimated it for the samples: mean';
+COMMENT ON COLUMN field_uses.selectivity_min IS 'Smallest of these estimates';
+COMMENT ON COLUMN field_uses.selectivity_max IS 'Largest of these estimates';
+
+CREATE VIEW field_usage WITH (security_barrier) AS
+SELECT u.table_name, u.field_name,
+       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.reads), 0)::bigint AS reads,
+       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.filters), 0)::bigint AS filters,
+       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.joins), 0)::bigint AS joins,
+       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.orders), 0)::bigint AS orders,
+       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.groups), 0)::bigint AS groups,
+       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.outputs), 0)::bigint AS outputs,
+       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.inserts), 0)::bigint AS inserts,
+       COALESCE(pg_catalog.sum(u.rows) FILTER (WHERE u.inserts), 0)::bigint AS rows_inserted,
+       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.updates), 0)::bigint AS updates,
+       COALESCE(pg_catalog.sum(u.rows) FILTER (WHERE u.updates), 0)::bigint AS rows_updated,
+       pg_catalog.sum(u.selectivity * u.calls)
+           / NULLIF(pg_catalog.sum(u.calls) FILTER (WHERE u.selectivity IS NOT NULL), 0) AS selectivity,
+       COALESCE(pg_catalog.sum(u.total_ms) FILTER (WHERE u.reads), 0) AS read_ms,
+       COALESCE(pg_catalog.sum(u.total_ms) FILTER (WHERE u.inserts OR u.updates), 0) AS write_ms
+  FROM (SELECT f.workload_id, f.table_name, f.field_name, f.calls, f.rows, f.total_ms,
+               pg_catalog.bool_or(f.usage NOT IN ('insert', 'update')) AS reads,
                pg_catalog.bool_or(f.usage = 'filter') AS filters, pg_catalog.bool_or(f.usage = 'join') AS joins,
                pg_catalog.bool_or(f.usage = 'order') AS orders, pg_catalog.bool_or(f.usage = 'group') AS groups,
                pg_catalog.bool_or(f.usage = 'output') AS outputs, pg_catalog.bool_or(f.usage = 'insert') AS inserts,
                pg_catalog.bool_or(f.usage = 'update') AS updates,
                pg_catalog.min(f.selectivity) FILTER (WHERE f.usage = 'filter') AS selectivity
-          FROM indexpilot.workload_field f GROUP BY f.workload_id, f.table_id, f.attnum) u
-  JOIN (SELECT q.workload_id, pg_catalog.sum(q.calls)::bigint AS calls, pg_catalog.sum(q.rows)::bigint AS rows,
-               pg_catalog.sum(q.total_ms) AS total_ms
-          FROM indexpilot.query_stats q GROUP BY q.workload_id) s USING (workload_id)
-  JOIN pg_catalog.pg_attribute a ON a.attrelid = u.table_id AND a.attnum = u.attnum AND NOT a.attisdropped
- GROUP BY a.attrelid, a.attname;
+          FROM indexpilot.field_uses f
+         GROUP BY f.workload_id, f.table_name, f.field_name, f.calls, f.rows, f.total_ms) u
+ GROUP BY u.table_name, u.field_name;
 COMMENT ON VIEW field_usage IS 'Executions that use each field, by what they use it for; one execution may count in several columns';
 COMMENT ON COLUMN field_usage.table_name IS 'Table';
 COMMENT ON COLUMN field_usage.field_name IS 'Field';
@@ -131,10 +153,32 @@ COMMENT ON COLUMN field_usage.selectivity IS 'Share of the rows that pass its mo
 COMMENT ON COLUMN field_usage.read_ms IS 'Execution time of the reads, milliseconds';
 COMMENT ON COLUMN field_usage.write_ms IS 'Execution time of inserts and updates, milliseconds';
 
+CREATE FUNCTION check_field(table_name pg_catalog.regclass, field_name name) RETURNS boolean
+LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'check_field_wrapper';
+COMMENT ON FUNCTION check_field(pg_catalog.regclass, name) IS 'True when the table has the field; otherwise an error';
+
 CREATE FUNCTION get_field_usage_stats(table_name pg_catalog.regclass, field_name name)
 RETURNS TABLE (usage text, comparison text, operator text, templates bigint, calls bigint, rows bigint, total_ms double precision,
     selectivity double precision, selectivity_min double precision, selectivity_max double precision)
-LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'get_field_usage_stats_wrapper';
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    WITH f AS (SELECT * FROM indexpilot.field_uses u
+          WHERE indexpilot.check_field($1, $2) AND u.table_name = $1 AND u.field_name = $2),
+    kinds AS (
+        SELECT DISTINCT (f.usage IN ('insert', 'update'))::integer AS place,
+               CASE WHEN f.usage IN ('insert', 'update') THEN 'write' ELSE 'read' END AS usage, NULL AS comparison,
+               NULL::regoperator AS operator, f.workload_id, f.calls, f.rows, f.total_ms, NULL::float8 AS selectivity,
+               NULL::float8 AS selectivity_min, NULL::float8 AS selectivity_max
+          FROM f
+        UNION ALL
+        SELECT 2, f.usage, f.comparison, f.operator, f.workload_id, f.calls, f.rows, f.total_ms, f.selectivity, f.selectivity_min,
+               f.selectivity_max
+          FROM f)
+    SELECT k.usage, k.comparison, k.operator::text, count(*), sum(k.calls)::bigint, sum(k.rows)::bigint, sum(k.total_ms),
+           COALESCE(sum(k.selectivity * k.calls) / NULLIF(sum(k.calls) FILTER (WHERE k.selectivity IS NOT NULL), 0),
+                    avg(k.selectivity)), min(k.selectivity_min), max(k.selectivity_max)
+      FROM kinds k GROUP BY k.place, k.usage, k.comparison, k.operator
+     ORDER BY k.place, k.usage COLLATE "C", sum(k.calls) DESC, k.comparison COLLATE "C", k.operator::text COLLATE "C"
+$$;
 COMMENT ON FUNCTION get_field_usage_stats(pg_catalog.regclass, name) IS
 'How a field is used: the rows read and write are the totals, the others tell what for and by which operators, with the selectivity that the planner saw. Executions, rows and time are those of whole statements';
 

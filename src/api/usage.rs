@@ -3,54 +3,22 @@
 use crate::pg::catalog;
 use crate::pg::error::{Error, Kind, Result, or_raise};
 use crate::pg::tablesize::{TableSize, table_sizes};
-use crate::store;
 use indexpilot_core::model::RelId;
 use pgrx::datum::datetime_support::to_timestamp;
 use pgrx::prelude::*;
 
 #[pg_extern(sql = false)]
-#[allow(clippy::type_complexity, reason = "pgrx reads the row type from the signature")]
-fn get_field_usage_stats(
-    table_name: pg_sys::Oid,
-    field_name: &std::ffi::CStr,
-) -> TableIterator<
-    'static,
-    (
-        name!(usage, String),
-        name!(comparison, Option<String>),
-        name!(operator, Option<String>),
-        name!(templates, i64),
-        name!(calls, i64),
-        name!(rows, i64),
-        name!(total_ms, f64),
-        name!(selectivity, Option<f64>),
-        name!(selectivity_min, Option<f64>),
-        name!(selectivity_max, Option<f64>),
-    ),
-> {
-    let run = || -> Result<_> {
+fn check_field(table_name: pg_sys::Oid, field_name: &std::ffi::CStr) -> bool {
+    let run = || -> Result<bool> {
         let table = RelId(table_name.to_u32());
         let Some(relation) = catalog::relation_name(table) else { return Err(no_table(table_name)) };
         let field = field_name.to_string_lossy();
-        let Some(column) = catalog::attribute(table, &field)? else {
-            return Err(Error::new(Kind::UndefinedColumn, format!("column \"{field}\" of relation \"{relation}\" does not exist")));
-        };
-        Ok(store::profile::field_usage(table, column)?.into_iter().map(|r| {
-            (
-                r.usage,
-                r.comparison,
-                r.operator,
-                r.templates,
-                r.calls,
-                r.rows,
-                r.total_ms,
-                r.selectivity,
-                r.selectivity_min,
-                r.selectivity_max,
-            )
-        }))
+        match catalog::attribute(table, &field)? {
+            Some(_) => Ok(true),
+            None => Err(Error::new(Kind::UndefinedColumn, format!("column \"{field}\" of relation \"{relation}\" does not exist"))),
+        }
     };
-    TableIterator::new(or_raise(run()))
+    or_raise(run())
 }
 
 #[pg_extern(sql = false)]
