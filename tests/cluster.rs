@@ -26,5 +26,7 @@ mod exchange;
 mod life;
 #[path = "cluster/orders.rs"]
 mod orders;
+#[path = "cluster/profile.rs"]
+mod profile;
 #[path = "cluster/smoke.rs"]
 mod smoke;

@@ -8,13 +8,17 @@ use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{compat, node, subxact};
+use super::{compat, node, query, subxact};
 use indexpilot_core::model::RelId;
+use indexpilot_core::profile::FieldUse;
+use indexpilot_core::tenant::TenantSource;
 use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+pub use super::query::TenantKeys;
 
 /// First OID of objects that users make (access/transam.h).
 const FIRST_NORMAL_OID: u32 = 16384;
@@ -89,7 +93,9 @@ pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepa
             return Err(Error::new(Kind::UndefinedObject, format!("role with OID {} does not exist", sample.role.to_u32()))
                 .detail("The statement was captured as it ran under this role, which has been dropped since."));
         }
-        let _settings = SettingScope::new(&[(c"search_path", &path), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
+        // Workers switch policies off for themselves, which would make an error of every table that has some.
+        let _settings =
+            SettingScope::new(&[(c"search_path", &path), (c"row_security", c"on"), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
         let _role = RoleScope::new(sample.role, true);
         let _timeout = TimeoutScope::new(limit);
         // SAFETY: makes the subtransaction read-only; its end restores what was (xact.c).
@@ -114,25 +120,21 @@ impl Prepared<'_> {
 
     /// Tables that the statement, or a data-modifying CTE of it, inserts into.
     pub fn insert_targets(&self) -> Vec<RelId> {
-        let mut found = Vec::new();
-        // SAFETY: an analysed query: resultRelation is an index into its range table, CTEs hold queries.
-        unsafe {
-            let mut add = |query: *mut pg_sys::Query| {
-                if (*query).commandType == pg_sys::CmdType::CMD_INSERT && (*query).resultRelation > 0 {
-                    let nth = (*query).resultRelation as usize - 1;
-                    if let Some(entry) = node::list::<pg_sys::RangeTblEntry>((*query).rtable).nth(nth) {
-                        found.push(RelId((*entry).relid.to_u32()));
-                    }
-                }
-            };
-            add(self.query);
-            for cte in node::list::<pg_sys::CommonTableExpr>((*self.query).cteList) {
-                if let Some(query) = node::cast::<pg_sys::Query>((*cte).ctequery, pg_sys::NodeTag::T_Query) {
-                    add(query);
-                }
-            }
-        }
-        found
+        // SAFETY: an analysed query.
+        unsafe { query::insert_targets(self.query) }
+    }
+
+    /// Tables that the statement writes to, and the fields that it sets there.
+    pub fn writes(&self) -> (Vec<RelId>, Vec<FieldUse>) {
+        // SAFETY: an analysed and rewritten query.
+        unsafe { query::writes(self.query) }
+    }
+
+    /// The value that names the tenant: one that a column of `keys` (by table) is compared with, or set to in a new row. `parameters`
+    /// is the number of parameters that the statement was run with.
+    pub fn tenant(&self, keys: &TenantKeys, parameters: usize) -> Option<TenantSource> {
+        // SAFETY: an analysed query, and the text it was made from.
+        unsafe { query::tenant(self.query, self.text.to_bytes(), keys, parameters) }
     }
 }
 
