@@ -496,6 +496,7 @@ pub fn startup_bypass() -> bool {
     STARTUP_BYPASS.get()
 }
 /// Whether this session's executions are captured.
+#[inline]
 pub fn capture() -> bool {
     CAPTURE.get() && MODE.get() != Mode::Off
 }
@@ -522,6 +523,11 @@ pub fn capture_bucket() -> Duration {
 }
 pub fn capture_retention() -> Duration {
     Duration::from_secs(60 * CAPTURE_RETENTION.get() as u64)
+}
+/// The session works for a tenant.
+#[inline]
+pub fn has_tenant() -> bool {
+    crate::pg::setting::is_set(&TENANT_ID)
 }
 /// Copies the session's tenant into `buffer`, cut to its length, and returns how many bytes it has (0: none). Allocates nothing.
 pub fn tenant_bytes(buffer: &mut [u8]) -> usize {

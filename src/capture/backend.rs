@@ -242,6 +242,12 @@ impl Backend {
     }
 }
 
+/// The server is inside a function.
+#[inline]
+pub fn inside() -> bool {
+    BACKEND.with(|b| b.depth > 0).unwrap_or(false)
+}
+
 /// The server goes into the planner, the executor or a utility command, or (false) comes back.
 #[inline]
 pub fn nest(deeper: bool) {
@@ -340,12 +346,13 @@ pub fn pause(id: usize, cost: &Execution) {
         b.last = now;
         if let Some(r) = b.find(id) {
             r.active = false;
-            r.so_far.ns = r.so_far.ns.saturating_add(now.saturating_sub(r.started));
-            r.so_far.rows = r.so_far.rows.saturating_add(cost.rows);
-            r.so_far.blocks_hit = r.so_far.blocks_hit.saturating_add(cost.blocks_hit);
-            r.so_far.blocks_read = r.so_far.blocks_read.saturating_add(cost.blocks_read);
-            r.so_far.blocks_temp = r.so_far.blocks_temp.saturating_add(cost.blocks_temp);
-            r.so_far.wal_bytes = r.so_far.wal_bytes.saturating_add(cost.wal_bytes);
+            // These sums cannot run over within a statement.
+            r.so_far.ns = r.so_far.ns.wrapping_add(now.wrapping_sub(r.started));
+            r.so_far.rows = r.so_far.rows.wrapping_add(cost.rows);
+            r.so_far.blocks_hit = r.so_far.blocks_hit.wrapping_add(cost.blocks_hit);
+            r.so_far.blocks_read = r.so_far.blocks_read.wrapping_add(cost.blocks_read);
+            r.so_far.blocks_temp = r.so_far.blocks_temp.wrapping_add(cost.blocks_temp);
+            r.so_far.wal_bytes = r.so_far.wal_bytes.wrapping_add(cost.wal_bytes);
         }
     });
 }

@@ -2,6 +2,7 @@
 //! What others run would only fill the table, since nobody would ever take it.
 
 use crate::pg::shmem::{Region, shared};
+use crate::pg::single::Single;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Databases of one server that can be captured at a time.
@@ -61,6 +62,20 @@ pub fn version() -> u64 {
 
 pub fn contains(oid: u32) -> bool {
     oid != 0 && get().is_some_and(|list| list.oids.iter().any(|o| o.load(Relaxed) == oid))
+}
+
+/// As [`contains`], for the session's own database: cheap until something changes.
+#[inline]
+pub fn captured_here(oid: u32) -> bool {
+    static HERE: Single<(u64, u32, bool)> = Single::new((0, 0, false));
+    let version = version();
+    HERE.with(|here| {
+        if (here.0, here.1) != (version, oid) {
+            *here = (version, oid, contains(oid));
+        }
+        here.2
+    })
+    .unwrap_or(false)
 }
 
 /// All of them.

@@ -18,12 +18,12 @@
 use super::local::Execution;
 use super::sample::{MAX_PARAMETERS, MAX_PATH, MAX_TEXT, MAX_VALUE, Message, Refused, Ring, Use};
 use super::table::{Key, Table, Template, mix};
-use super::{adopted, backend, tenants, uses};
+use super::{backend, databases, tenants, uses};
 use crate::guc;
 use crate::pg::compat::{self, RunArgs};
 use crate::pg::statement::{self, Relations, Value};
 use crate::pg::variables;
-use indexpilot_core::literal;
+use indexpilot_core::{literal, template};
 use indexpilot_core::tenant::TenantSource;
 use pgrx::pg_sys;
 use std::ffi::{c_char, c_int, c_void};
@@ -59,6 +59,7 @@ mod sys {
 
 #[derive(Default)]
 struct Previous {
+    analysed: pg_sys::post_parse_analyze_hook_type,
     planner: pg_sys::planner_hook_type,
     start: pg_sys::ExecutorStart_hook_type,
     run: pg_sys::ExecutorRun_hook_type,
@@ -68,7 +69,7 @@ struct Previous {
 }
 
 static PREVIOUS: OnceLock<Previous> = OnceLock::new();
-static NONE: Previous = Previous { planner: None, start: None, run: None, finish: None, end: None, utility: None };
+static NONE: Previous = Previous { analysed: None, planner: None, start: None, run: None, finish: None, end: None, utility: None };
 
 #[inline]
 fn previous() -> &'static Previous {
@@ -80,9 +81,8 @@ pub fn init() {
     // SAFETY: hook variables of the postmaster, read and written while it loads libraries, one after the other; the callbacks are
     // functions of this library, which is never unloaded.
     unsafe {
-        // As pg_stat_statements does: with compute_query_id = auto, identifiers are computed when somebody asks for them.
-        pg_sys::EnableQueryId();
         let before = Previous {
+            analysed: pg_sys::post_parse_analyze_hook,
             planner: pg_sys::planner_hook,
             start: pg_sys::ExecutorStart_hook,
             run: pg_sys::ExecutorRun_hook,
@@ -93,6 +93,7 @@ pub fn init() {
         if PREVIOUS.set(before).is_err() {
             return;
         }
+        pg_sys::post_parse_analyze_hook = Some(analysed);
         pg_sys::planner_hook = Some(planner);
         pg_sys::ExecutorStart_hook = Some(executor_start);
         pg_sys::ExecutorRun_hook = Some(executor_run);
@@ -126,6 +127,39 @@ fn no_portal() -> bool {
     unsafe { pg_sys::ActivePortal.is_null() }
 }
 
+/// Gives the statement an identifier, unless the server or another extension has: the documented way for those who find the server's
+/// own too costly (`compute_query_id`). With compute_query_id = off it gets none.
+unsafe extern "C-unwind" fn analysed(state: *mut pg_sys::ParseState, query: *mut pg_sys::Query, jumble: *mut pg_sys::JumbleState) {
+    // SAFETY: the arguments go on as they came; the text is the one that was parsed.
+    unsafe {
+        if let Some(hook) = previous().analysed {
+            hook(state, query, jumble);
+        }
+        if compat::parsed_query_id(&*query) == 0
+            && (*query).commandType != pg_sys::CmdType::CMD_UTILITY
+            && databases::captured_here(pg_sys::MyDatabaseId.to_u32())
+        {
+            quiet(|| {
+                if let Some(id) = identify((*state).p_sourcetext, (*query).stmt_location, (*query).stmt_len) {
+                    compat::set_parsed_query_id(&mut *query, id);
+                }
+            });
+        }
+    }
+}
+
+/// Identifier of a statement that has none.
+unsafe fn identify(text: *const c_char, location: c_int, length: c_int) -> Option<u64> {
+    // SAFETY: NULL or NUL-terminated.
+    unsafe {
+        if pg_sys::compute_query_id as u32 == pg_sys::ComputeQueryIdType::COMPUTE_QUERY_ID_OFF {
+            return None;
+        }
+        let text = statement::part(text, location, length)?;
+        (!text.is_empty()).then(|| template::identify(text))
+    }
+}
+
 unsafe extern "C-unwind" fn planner(
     parse: *mut pg_sys::Query,
     text: *const c_char,
@@ -134,14 +168,8 @@ unsafe extern "C-unwind" fn planner(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: the query is read before the planner scribbles on it; the arguments go on as they came.
     unsafe {
-        if let Some(depth) = captured() {
-            // Not inside quiet(): these call the server, whose errors go the way of all errors.
-            let id = compat::parsed_query_id(&*parse);
-            if id == 0 {
-                identify(parse, text);
-            } else if depth > 0 && !uses::known(id, text.addr()) {
-                uses::remember(&variables::find(parse), text.addr());
-            }
+        if backend::inside() && captured().is_some() {
+            find_variables(parse, text);
         }
         backend::nest(true);
         let plan = match previous().planner {
@@ -153,20 +181,17 @@ unsafe extern "C-unwind" fn planner(
     }
 }
 
-/// The query inside DECLARE CURSOR and CREATE TABLE AS has no identifier before version 18, and that of REFRESH has none at all. It is
-/// given one that only capture knows: what others see of the statement stays as it is.
-unsafe fn identify(parse: *mut pg_sys::Query, text: *const c_char) {
-    // SAFETY: an analysed query; its identifier is put back.
+/// Remembers where the variables of a function's statement stand in its text.
+#[cold]
+unsafe fn find_variables(parse: *mut pg_sys::Query, text: *const c_char) {
+    // SAFETY: an analysed query and its text. The walk is not inside quiet(): an error of the server goes the way of all errors.
     unsafe {
-        if (*parse).commandType == pg_sys::CmdType::CMD_UTILITY || text.is_null() || !pg_sys::query_id_enabled {
-            return;
-        }
-        compat::jumble(parse, text);
-        let found = variables::find(parse);
-        compat::set_parsed_query_id(&mut *parse, 0);
-        adopted::remember(found.queryid, (*parse).stmt_location);
-        if !uses::known(found.queryid, text.addr()) {
-            uses::remember(&found, text.addr());
+        let id = match compat::parsed_query_id(&*parse) {
+            0 => identify(text, (*parse).stmt_location, (*parse).stmt_len).unwrap_or(0),
+            id => id,
+        };
+        if id != 0 && !uses::known(id, text.addr()) {
+            uses::remember(&variables::find(parse, id), text.addr());
         }
     }
 }
@@ -202,20 +227,19 @@ unsafe fn begin(query: *mut pg_sys::QueryDesc, nested: bool) -> Option<bool> {
         let plan = (*query).plannedstmt.as_ref()?;
         let mut queryid = compat::query_id(plan);
         if queryid == 0 {
-            queryid = unidentified(plan)?;
+            queryid = unidentified(query, plan)?;
         }
         let Relations { oids, count, truncated } = statement::relations(plan)?;
         let relations_hash = oids.iter().take(count as usize).fold(0, |h, oid| mix(h ^ u64::from(*oid)));
         let template = Template { command: plan.commandType, relations: oids, relation_count: count, truncated };
         let database = pg_sys::MyDatabaseId.to_u32();
         let mut key = Key { database, role: statement::current_role(), queryid, relations_hash, nested, ..Key::EMPTY };
-        key.tenant_len = guc::tenant_bytes(&mut key.tenant) as u8;
-        if key.tenant_len == 0 {
-            if nested {
-                backend::outer_tenant(&mut key);
-            } else if let Some(source) = tenants::lookup(database, queryid, relations_hash) {
-                tenant_of(query, source, &mut key);
-            }
+        if guc::has_tenant() {
+            key.tenant_len = guc::tenant_bytes(&mut key.tenant) as u8;
+        } else if nested {
+            backend::outer_tenant(&mut key);
+        } else if let Some(source) = tenants::lookup(database, queryid, relations_hash) {
+            tenant_of(query, source, &mut key);
         }
         let hash = key.hash();
         let cost = plan.planTree.as_ref().map_or(0.0, |p| p.total_cost);
@@ -224,13 +248,15 @@ unsafe fn begin(query: *mut pg_sys::QueryDesc, nested: bool) -> Option<bool> {
     }
 }
 
+/// The query inside DECLARE CURSOR, CREATE TABLE AS and REFRESH has no identifier of its own before version 18.
 #[cold]
-fn unidentified(plan: &pg_sys::PlannedStmt) -> Option<u64> {
-    let adopted = adopted::take(plan.stmt_location);
-    if adopted.is_none() {
+unsafe fn unidentified(query: *const pg_sys::QueryDesc, plan: &pg_sys::PlannedStmt) -> Option<u64> {
+    // SAFETY: as above.
+    let id = unsafe { identify((*query).sourceText, plan.stmt_location, plan.stmt_len) };
+    if id.is_none() {
         backend::without_queryid();
     }
-    adopted
+    id
 }
 
 /// The tenant that the statement itself names: learned from its template, read from its parameters or its text.
@@ -274,15 +300,25 @@ unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the argument goes on as it came.
     unsafe {
         // Only triggers and data-modifying WITH queries have something left to do.
-        let idle = (*query).operation == pg_sys::CmdType::CMD_SELECT && !(*(*query).plannedstmt).hasModifyingCTE;
+        if (*query).operation == pg_sys::CmdType::CMD_SELECT && !(*(*query).plannedstmt).hasModifyingCTE {
+            return finish(query);
+        }
         let before = Usage::now();
         let mut tracked = false;
-        quiet(|| if idle { backend::nest(true) } else { tracked = backend::resume(query.addr()) });
+        quiet(|| tracked = backend::resume(query.addr()));
+        finish(query);
+        quiet(|| after(query, tracked, before, 0));
+    }
+}
+
+#[inline]
+unsafe fn finish(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: the argument goes on as it came.
+    unsafe {
         match previous().finish {
             Some(hook) => hook(query),
             None => sys::standard_ExecutorFinish(query),
         }
-        quiet(|| after(query, tracked, before, 0));
     }
 }
 
@@ -318,7 +354,8 @@ fn after(query: *mut pg_sys::QueryDesc, tracked: bool, before: Usage, rows: u64)
         return backend::nest(false);
     }
     let now = Usage::now();
-    let grown = |after: i64, before: i64| u64::try_from(after.saturating_sub(before)).unwrap_or(0);
+    // Counters of this process that only grow.
+    let grown = |after: i64, before: i64| after.wrapping_sub(before) as u64;
     let cost = Execution {
         failed: false,
         ns: 0,
@@ -327,7 +364,7 @@ fn after(query: *mut pg_sys::QueryDesc, tracked: bool, before: Usage, rows: u64)
         blocks_hit: grown(now.hit, before.hit),
         blocks_read: grown(now.read, before.read),
         blocks_temp: grown(now.temp, before.temp),
-        wal_bytes: now.wal.saturating_sub(before.wal),
+        wal_bytes: now.wal.wrapping_sub(before.wal),
     };
     backend::pause(query.addr(), &cost);
 }

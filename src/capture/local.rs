@@ -75,8 +75,8 @@ impl Local {
         for i in 0..PROBES {
             let place = (hash as usize).wrapping_add(i) % ENTRIES;
             let entry = self.entries.get_mut(place)?;
-            if entry.hash == hash && entry.key.queryid == key.queryid && entry.key == *key {
-                entry.open += 1;
+            if entry.hash == hash && entry.key == *key {
+                entry.open = entry.open.wrapping_add(1);
                 return Some((place as Place, false));
             }
         }
@@ -125,31 +125,31 @@ impl Local {
     #[inline]
     pub fn add(&mut self, place: Place, x: &Execution) -> Option<Known> {
         let entry = self.entries.get_mut(place as usize)?;
-        entry.open = entry.open.saturating_sub(1);
+        entry.open = entry.open.wrapping_sub(1);
         entry.pending = true;
-        self.waiting += 1;
-        entry.known.lifetime += 1;
+        self.waiting = self.waiting.wrapping_add(1);
+        entry.known.lifetime = entry.known.lifetime.wrapping_add(1);
         let c = &mut entry.counts;
         if x.failed {
             c.errors += 1;
-            c.error_ns = c.error_ns.saturating_add(x.ns);
+            c.error_ns = c.error_ns.wrapping_add(x.ns);
             return Some(entry.known);
         }
         let us = x.ns / 1000;
         c.min_ns = if c.calls == 0 { x.ns } else { c.min_ns.min(x.ns) };
         c.max_ns = c.max_ns.max(x.ns);
         c.calls += 1;
-        c.ns = c.ns.saturating_add(x.ns);
+        c.ns = c.ns.wrapping_add(x.ns);
         c.sum_squares_us += us as f64 * us as f64;
         c.planner_cost += x.planner_cost;
-        c.rows = c.rows.saturating_add(x.rows);
-        c.blocks_hit = c.blocks_hit.saturating_add(x.blocks_hit);
-        c.blocks_read = c.blocks_read.saturating_add(x.blocks_read);
-        c.blocks_temp = c.blocks_temp.saturating_add(x.blocks_temp);
-        c.wal_bytes = c.wal_bytes.saturating_add(x.wal_bytes);
+        c.rows = c.rows.wrapping_add(x.rows);
+        c.blocks_hit = c.blocks_hit.wrapping_add(x.blocks_hit);
+        c.blocks_read = c.blocks_read.wrapping_add(x.blocks_read);
+        c.blocks_temp = c.blocks_temp.wrapping_add(x.blocks_temp);
+        c.wal_bytes = c.wal_bytes.wrapping_add(x.wal_bytes);
         if let Some(bucket) = entry.histogram.get_mut(histogram::bucket(us)) {
             // Handed in long before it could run over: see backend.rs.
-            *bucket = bucket.saturating_add(1);
+            *bucket = bucket.wrapping_add(1);
         }
         Some(entry.known)
     }

@@ -3,10 +3,9 @@
 //! `hooks` sees the statements and calls `backend`, which is the session's own part: what is running now, and in `local` what it has
 //! counted and not handed in yet (`sessions` asks for that). `table` has the counters of all sessions, `sample` the statements on their
 //! way to the worker, `databases` says where to capture at all, `tenants` what names the tenant; `dump` carries all that over a restart.
-//! `uses` and `adopted` are small memories between the planning of a statement and its execution. Without preload everything here
-//! answers with nothing.
+//! `uses` remembers between the planning of a function's statement and its execution. Without preload everything here answers with
+//! nothing.
 
-mod adopted;
 mod backend;
 mod databases;
 mod dump;
@@ -32,7 +31,7 @@ pub struct Captured {
     pub role: u32,
     /// Tenant (`indexpilot.tenant_id`), at most 63 bytes; empty when the session had none.
     pub tenant: String,
-    /// As in pg_stat_statements, bit for bit.
+    /// The server's, as in pg_stat_statements, where it is computed; else made of the text (`indexpilot_core::template`).
     pub queryid: u64,
     /// Hash of the OIDs of the base tables.
     pub relations_hash: u64,

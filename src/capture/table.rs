@@ -31,7 +31,7 @@ const IDLE_TAKES: [u32; 3] = [360, 6, 1];
 const SAMPLE_TAKES: u32 = 360;
 
 /// What makes two executions count together.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Key {
     pub database: u32,
     pub role: u32,
@@ -41,6 +41,17 @@ pub struct Key {
     pub tenant_len: u8,
     /// It ran inside a function, trigger, procedure or DO block.
     pub nested: bool,
+}
+
+impl PartialEq for Key {
+    #[inline]
+    fn eq(&self, other: &Key) -> bool {
+        self.queryid == other.queryid
+            && self.relations_hash == other.relations_hash
+            && (self.database, self.role, self.nested, self.tenant_len)
+                == (other.database, other.role, other.nested, other.tenant_len)
+            && (self.tenant_len == 0 || self.tenant() == other.tenant())
+    }
 }
 
 impl Key {

@@ -15,6 +15,7 @@ const QUARTERS: [u64; 3] = [0x9837_F051_8DB8_A970, 0xB504_F333_F9DE_6485, 0xD744
 
 /// The bucket of a duration in microseconds. What is shorter than one microsecond falls into the first bucket, what is longer
 /// than the scale into the last. Integer arithmetic only: capture calls this for every execution.
+#[inline]
 pub fn bucket(us: u64) -> usize {
     if us < 2 {
         return 0;

@@ -16,6 +16,7 @@ pub mod model;
 pub mod select;
 pub mod size;
 pub mod statement;
+pub mod template;
 pub mod tenant;
 pub mod verify;
 pub mod whatif;

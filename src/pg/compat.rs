@@ -227,35 +227,6 @@ pub const FIRST_PROCESS: i32 = 1;
 #[cfg(any(feature = "pg17", feature = "pg18"))]
 pub const FIRST_PROCESS: i32 = 0;
 
-/// Gives a query without identifier one, in the query itself (queryjumble.h).
-///
-/// # Safety
-/// `query` is an analysed query and `text` its text. May raise when memory runs out.
-pub unsafe fn jumble(query: *mut pg_sys::Query, text: *const std::ffi::c_char) {
-    #[cfg(feature = "pg15")]
-    // SAFETY: as the caller promises.
-    unsafe {
-        jumble_sys::JumbleQuery(query, text);
-    }
-    #[cfg(not(feature = "pg15"))]
-    // SAFETY: as the caller promises; since 16 the text is not needed.
-    unsafe {
-        let _ = text;
-        jumble_sys::JumbleQuery(query);
-    }
-}
-
-mod jumble_sys {
-    use super::pg_sys;
-    // Without pgrx's wrapper: hooks that every query passes call it.
-    unsafe extern "C-unwind" {
-        #[cfg(feature = "pg15")]
-        pub fn JumbleQuery(query: *mut pg_sys::Query, text: *const std::ffi::c_char) -> *mut std::ffi::c_void;
-        #[cfg(not(feature = "pg15"))]
-        pub fn JumbleQuery(query: *mut pg_sys::Query) -> *mut std::ffi::c_void;
-    }
-}
-
 /// Query identifier of an analysed query, bit for bit.
 pub fn parsed_query_id(query: &pg_sys::Query) -> u64 {
     #[cfg(not(feature = "pg18"))]

@@ -102,7 +102,7 @@ unsafe extern "C-unwind" fn process_utility(
 ) {
     // SAFETY: the server passes a live statement; it is not touched after the call, which may free it.
     unsafe {
-        let after = before_command(pstmt);
+        let after = if concerns_us((*pstmt).utilityStmt) { before_command(pstmt) } else { NOTHING };
         match PREVIOUS {
             Some(previous) => previous(pstmt, query, read_only_tree, context, params, environment, dest, completion),
             None => sys::standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment, dest, completion),
@@ -111,6 +111,23 @@ unsafe extern "C-unwind" fn process_utility(
             after_command(after);
         }
     }
+}
+
+/// The command is one of those that `before_command` knows. Every command passes here, so nothing else is done for the others.
+#[inline]
+unsafe fn concerns_us(node: *const pg_sys::Node) -> bool {
+    use pg_sys::NodeTag as T;
+    // SAFETY: a utility statement always has its node.
+    matches!(
+        unsafe { (*node).type_ },
+        T::T_DropdbStmt
+            | T::T_CreatedbStmt
+            | T::T_AlterDatabaseStmt
+            | T::T_RenameStmt
+            | T::T_CreateExtensionStmt
+            | T::T_AlterExtensionStmt
+            | T::T_DropStmt
+    )
 }
 
 const NOTHING: i32 = 0;

@@ -3,6 +3,16 @@
 use pgrx::GucSetting;
 use std::ffi::{CStr, CString};
 
+/// Whether a text setting is set to something.
+#[inline]
+pub fn is_set(setting: &GucSetting<Option<CString>>) -> bool {
+    // SAFETY: as below.
+    unsafe {
+        let start = *setting.as_ptr();
+        !start.is_null() && *start != 0
+    }
+}
+
 /// Copies a text setting into `buffer` and returns the number of bytes; 0 when it is not set. A longer value is cut, in UTF-8 not
 /// within a character.
 pub fn copy_string(setting: &GucSetting<Option<CString>>, buffer: &mut [u8]) -> usize {

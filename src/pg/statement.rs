@@ -149,31 +149,38 @@ pub unsafe fn uses_temporary_table(query: *const pg_sys::QueryDesc) -> bool {
 /// # Safety
 /// `'a` ends with the query.
 pub unsafe fn text<'a>(query: *const pg_sys::QueryDesc, limit: usize) -> Option<(&'a [u8], usize)> {
-    // SAFETY: sourceText is NUL-terminated and lives as long as the query; only what strnlen has seen is read.
+    // SAFETY: sourceText lives as long as the query.
     unsafe {
-        let (source, plan) = ((*query).sourceText, (*query).plannedstmt.as_ref()?);
-        if source.is_null() {
-            return None;
-        }
-        let start = usize::try_from(plan.stmt_location).unwrap_or(0);
-        if start > MAX_OFFSET {
-            return None;
-        }
-        let rest = bytes_of(source, sys::strnlen(source, start + limit + 1)).get(start..)?;
-        let text = match usize::try_from(plan.stmt_len) {
-            Ok(length) if length > 0 => {
-                if length > limit {
-                    return None;
-                }
-                rest.get(..length.min(rest.len()))?
-            }
-            _ => rest,
-        };
+        let plan = (*query).plannedstmt.as_ref()?;
+        let text = part_of((*query).sourceText, plan.stmt_location, plan.stmt_len, limit)?;
         if text.len() > limit {
             return None;
         }
+        let start = usize::try_from(plan.stmt_location).unwrap_or(0);
         let blanks = text.iter().take_while(|b| b.is_ascii_whitespace()).count();
         Some((text.trim_ascii(), start + blanks))
+    }
+}
+
+/// A statement's part of a text, or of a very long one its beginning.
+///
+/// # Safety
+/// `text` is NULL or NUL-terminated, and outlives the result.
+pub unsafe fn part<'a>(text: *const c_char, location: i32, length: i32) -> Option<&'a [u8]> {
+    // SAFETY: as promised.
+    unsafe { part_of(text, location, length, MAX_OFFSET) }
+}
+
+/// At most one byte more than `limit`; `None` when it begins too far into the text.
+unsafe fn part_of<'a>(text: *const c_char, location: i32, length: i32, limit: usize) -> Option<&'a [u8]> {
+    // SAFETY: only what strnlen has seen is read.
+    unsafe {
+        let start = usize::try_from(location).unwrap_or(0);
+        if text.is_null() || start > MAX_OFFSET {
+            return None;
+        }
+        let wanted = usize::try_from(length).ok().filter(|n| *n > 0).unwrap_or(usize::MAX).min(limit + 1);
+        bytes_of(text, sys::strnlen(text, start.saturating_add(wanted))).get(start..)
     }
 }
 

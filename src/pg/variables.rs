@@ -4,7 +4,7 @@
 //! # Safety
 //! The functions are given queries as the planner hook gets them.
 
-use super::compat::{Walker, parsed_query_id, walk};
+use super::compat::{Walker, walk};
 use pgrx::pg_sys::{self, NodeTag as T};
 use std::ffi::c_void;
 
@@ -46,10 +46,9 @@ impl Uses {
 /// Finds them all. Allocates nothing; the server's walkers raise when the query is nested too deeply for the stack.
 ///
 /// # Safety
-/// `query` is an analysed query.
-pub unsafe fn find(query: *mut pg_sys::Query) -> Uses {
-    // SAFETY: a live query.
-    let mut uses = Uses { queryid: parsed_query_id(unsafe { &*query }), ..Uses::NONE };
+/// `query` is an analysed query with the identifier `queryid`.
+pub unsafe fn find(query: *mut pg_sys::Query, queryid: u64) -> Uses {
+    let mut uses = Uses { queryid, ..Uses::NONE };
     // SAFETY: the walker's context is what it takes it for.
     unsafe {
         walk::query_tree_walker(query, visit, (&raw mut uses).cast(), 0);

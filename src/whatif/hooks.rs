@@ -360,7 +360,7 @@ unsafe extern "C-unwind" fn hypothetical_name(oid: pg_sys::Oid) -> *const c_char
     ours.map_or(std::ptr::null(), |name| unsafe { pg_sys::pstrdup(name.as_ptr()) })
 }
 
-#[pg_guard]
+// Not guarded, since every transaction ends here; what could fail is.
 unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent as E;
     let over = matches!(
@@ -372,6 +372,11 @@ unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _a
             | E::XACT_EVENT_PARALLEL_COMMIT
     );
     if over && ACTIVE.load(Relaxed) {
-        reset();
+        end_session();
     }
+}
+
+#[pg_guard]
+extern "C-unwind" fn end_session() {
+    reset();
 }
