@@ -5,10 +5,11 @@
 
 use super::local::{Execution, Local, Place};
 use super::table::{Key, Template};
-use super::{databases, sessions};
+use super::{databases, sessions, tenants};
 use crate::guc;
 use crate::pg::shmem::{Region, shared};
 use crate::pg::single::Single;
+use crate::pg::statement::Dependencies;
 use crate::pg::{own, session, time};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -24,6 +25,8 @@ const HAND_IN_AFTER: u32 = 64;
 const HAND_IN_EVERY: u64 = 500_000_000;
 /// Executions after which it hands in within a transaction: the counters of a histogram have 16 bits.
 const HAND_IN_AT_ONCE: u32 = 32_768;
+/// Templates that a session finds quickly.
+const MEMOS: usize = 64;
 /// Added to the depth while EXPLAIN runs: nothing is captured then.
 const EXPLAINING: u32 = 1 << 16;
 
@@ -113,6 +116,8 @@ struct Backend {
     running: [Running; MAX_RUNNING],
     count: usize,
     local: Local,
+    /// Templates that this session met, with the hashes of their keys.
+    memos: [(Memo, u64, Place); MEMOS],
     /// Clock at the end of the last statement, and when this session last handed in.
     last: u64,
     handed_in: u64,
@@ -138,6 +143,7 @@ static BACKEND: Single<Backend> = Single::new(Backend {
     running: [NOTHING; MAX_RUNNING],
     count: 0,
     local: Local::EMPTY,
+    memos: [(Memo::NONE, 0, 0); MEMOS],
     last: 0,
     handed_in: 0,
     active: false,
@@ -151,7 +157,12 @@ impl Backend {
     /// The newest first: statements end in the order of a stack, but for cursors.
     #[inline]
     fn position(&self, id: usize) -> Option<usize> {
-        self.running.iter().take(self.count).rposition(|r| r.id == id)
+        let top = self.count.wrapping_sub(1);
+        match self.running.get(top) {
+            Some(r) if r.id == id => Some(top),
+            Some(_) => self.running.iter().take(top).rposition(|r| r.id == id),
+            None => None,
+        }
     }
 
     #[inline]
@@ -162,12 +173,16 @@ impl Backend {
 
     fn remove(&mut self, at: usize) -> Option<Running> {
         let removed = *self.running.get(at)?;
-        self.count = self.count.checked_sub(1)?;
-        if at < self.count {
-            let last = *self.running.get(self.count)?;
-            *self.running.get_mut(at)? = last;
-        }
+        self.drop_at(at);
         Some(removed)
+    }
+
+    #[inline]
+    fn drop_at(&mut self, at: usize) {
+        self.count = self.count.saturating_sub(1);
+        if at < self.count {
+            self.running.copy_within(self.count..=self.count, at);
+        }
     }
 
     /// Settles statements that will not end any more: an error when they were in the middle, else an execution like any other.
@@ -190,7 +205,6 @@ impl Backend {
         }
     }
 
-    #[inline]
     fn record(&mut self, over: &Running) -> Option<super::table::Known> {
         if !over.ran && !over.so_far.failed {
             self.local.close(over.place);
@@ -259,34 +273,101 @@ pub fn explain(begins: bool) {
     BACKEND.with(|b| b.depth = if begins { b.depth.wrapping_add(EXPLAINING) } else { b.depth.saturating_sub(EXPLAINING) });
 }
 
+/// A statement that begins.
+pub struct Begun {
+    /// Address of its QueryDesc.
+    pub id: usize,
+    pub subtransaction: u32,
+    pub planner_cost: f64,
+}
+
+/// What a template can be known by without a look at its plan's tables: of a statement that a client sent, without a tenant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Memo {
+    pub queryid: u64,
+    pub role: u32,
+    pub dependencies: Dependencies,
+}
+
+impl Memo {
+    const NONE: Memo = Memo { queryid: 0, role: 0, dependencies: Dependencies::NONE };
+
+    #[inline]
+    fn place(&self) -> usize {
+        (self.queryid ^ self.queryid >> 32) as usize % MEMOS
+    }
+}
+
 /// A statement began. `None` when it is not tracked; true when a sample of it is wanted at once, because few are known and it might
 /// never end.
-#[inline]
-pub fn start(id: usize, subtransaction: u32, key: &Key, hash: u64, template: &Template, planner_cost: f64) -> Option<bool> {
+pub fn start(begun: &Begun, key: &Key, template: &Template, memo: Option<Memo>) -> Option<bool> {
+    let hash = key.hash();
     BACKEND
         .with(|b| {
-            // A statement of that address that was never ended nor aborted cannot be running any more.
-            if b.position(id).is_some() {
-                b.settle(|r| r.id == id);
-            }
-            let count = b.count;
-            if count >= MAX_RUNNING {
-                return None;
-            }
             let (place, new) = b.local.open(key, hash, template)?;
+            if let Some(memo) = memo
+                && let Some(entry) = b.memos.get_mut(memo.place())
+            {
+                *entry = (memo, hash, place);
+            }
             let sampled = new && b.local.sampled_less_than(place, FIRST_SAMPLES);
-            let running = b.running.get_mut(count)?;
-            (running.id, running.subtransaction, running.place) = (id, subtransaction, place);
-            (running.active, running.ran, running.sampled, running.started) = (false, false, sampled, 0);
-            running.so_far = Execution { planner_cost, ..IDLE };
-            b.count = count + 1;
-            Some(sampled)
+            b.push(begun, place, sampled)
         })
         .flatten()
         .or_else(|| {
             count_untracked();
             None
         })
+}
+
+/// As [`start`], for a statement that this session met before; `None` when it did not, or forgot.
+#[inline]
+pub fn start_again(begun: &Begun, memo: &Memo) -> Option<bool> {
+    BACKEND
+        .with(|b| {
+            let (known, hash, place) = b.memos.get(memo.place())?;
+            if known != memo || !b.local.open_again(*place, *hash) {
+                return None;
+            }
+            let place = *place;
+            if tenants::any()
+                && let Some((key, ..)) = b.local.key(place)
+                && tenants::lookup(key.database, key.queryid, key.relations_hash).is_some()
+            {
+                // Its tenant is to be looked up.
+                b.local.close(place);
+                return None;
+            }
+            b.push(begun, place, false)
+        })
+        .flatten()
+}
+
+impl Backend {
+    #[inline]
+    fn push(&mut self, begun: &Begun, place: Place, sampled: bool) -> Option<bool> {
+        // A statement of that address that was never ended nor aborted cannot be running any more.
+        if self.count > 0 && self.position(begun.id).is_some() {
+            self.settle(|r| r.id == begun.id);
+        }
+        let Some(running) = self.running.get_mut(self.count) else {
+            self.local.close(place);
+            return None;
+        };
+        let planner_cost = if begun.planner_cost.is_finite() { begun.planner_cost } else { 0.0 };
+        *running = Running {
+            id: begun.id,
+            subtransaction: begun.subtransaction,
+            place,
+            active: false,
+            ran: false,
+            sampled,
+            started: 0,
+            so_far: Execution { planner_cost, ..IDLE },
+        };
+        self.count += 1;
+        Some(sampled)
+    }
 }
 
 #[cold]
@@ -362,15 +443,27 @@ pub fn pause(id: usize, cost: &Execution) {
 pub fn end(id: usize) -> Option<(Key, u64, Template)> {
     BACKEND
         .with(|b| {
-            let ended = b.position(id).and_then(|at| b.remove(at))?;
-            let known = b.record(&ended)?;
+            let at = b.position(id)?;
+            let over = b.running.get(at)?;
+            let (place, sampled) = (over.place, over.sampled);
+            if !over.ran {
+                b.local.close(place);
+                b.drop_at(at);
+                return None;
+            }
+            if b.local.waiting() == 0 {
+                sessions::waiting(b.database);
+            }
+            b.active = true;
+            let known = b.local.add(place, &over.so_far)?;
+            b.drop_at(at);
             if b.local.waiting() >= HAND_IN_AT_ONCE {
                 b.hand_in(false);
             }
-            if ended.sampled || !(known.sampled < FIRST_SAMPLES || known.lifetime.is_power_of_two()) {
+            if sampled || !(known.sampled < FIRST_SAMPLES || known.lifetime.is_power_of_two()) {
                 return None;
             }
-            b.local.key(ended.place).map(|(key, hash, template)| (*key, hash, *template))
+            b.local.key(place).map(|(key, hash, template)| (*key, hash, *template))
         })
         .flatten()
 }

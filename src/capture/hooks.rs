@@ -15,16 +15,17 @@
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
+use super::backend::{self, Begun, Memo};
 use super::local::Execution;
 use super::sample::{MAX_PARAMETERS, MAX_PATH, MAX_TEXT, MAX_VALUE, Message, Refused, Ring, Use};
 use super::table::{Key, Table, Template, mix};
-use super::{backend, databases, tenants, uses};
+use super::{databases, tenants, uses};
 use crate::guc;
 use crate::pg::compat::{self, RunArgs};
 use crate::pg::statement::{self, Relations, Value};
 use crate::pg::variables;
-use indexpilot_core::{literal, template};
 use indexpilot_core::tenant::TenantSource;
+use indexpilot_core::{literal, template};
 use pgrx::pg_sys;
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -229,11 +230,23 @@ unsafe fn begin(query: *mut pg_sys::QueryDesc, nested: bool) -> Option<bool> {
         if queryid == 0 {
             queryid = unidentified(query, plan)?;
         }
+        let (role, cost) = (statement::current_role(), (*plan.planTree).total_cost);
+        let running = Begun { id: query.addr(), subtransaction: statement::current_subtransaction(), planner_cost: cost };
+        // A statement that was met before is known by what is at hand.
+        let memo = match !nested && !guc::has_tenant() {
+            true => statement::dependencies(plan).map(|dependencies| Memo { queryid, role, dependencies }),
+            false => None,
+        };
+        if let Some(memo) = &memo
+            && let Some(sample) = backend::start_again(&running, memo)
+        {
+            return Some(sample);
+        }
         let Relations { oids, count, truncated } = statement::relations(plan)?;
         let relations_hash = oids.iter().take(count as usize).fold(0, |h, oid| mix(h ^ u64::from(*oid)));
         let template = Template { command: plan.commandType, relations: oids, relation_count: count, truncated };
         let database = pg_sys::MyDatabaseId.to_u32();
-        let mut key = Key { database, role: statement::current_role(), queryid, relations_hash, nested, ..Key::EMPTY };
+        let mut key = Key { database, role, queryid, relations_hash, nested, ..Key::EMPTY };
         if guc::has_tenant() {
             key.tenant_len = guc::tenant_bytes(&mut key.tenant) as u8;
         } else if nested {
@@ -241,10 +254,7 @@ unsafe fn begin(query: *mut pg_sys::QueryDesc, nested: bool) -> Option<bool> {
         } else if let Some(source) = tenants::lookup(database, queryid, relations_hash) {
             tenant_of(query, source, &mut key);
         }
-        let hash = key.hash();
-        let cost = plan.planTree.as_ref().map_or(0.0, |p| p.total_cost);
-        let cost = if cost.is_finite() { cost } else { 0.0 };
-        backend::start(query.addr(), statement::current_subtransaction(), &key, hash, &template, cost)
+        backend::start(&running, &key, &template, memo)
     }
 }
 

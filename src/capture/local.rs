@@ -83,6 +83,18 @@ impl Local {
         self.meet(key, hash, template).map(|place| (place, true))
     }
 
+    /// As [`Local::open`], for a template that was at that place; false when it is not any more.
+    #[inline]
+    pub fn open_again(&mut self, place: Place, hash: u64) -> bool {
+        match self.entries.get_mut(place as usize) {
+            Some(entry) if entry.hash == hash => {
+                entry.open = entry.open.wrapping_add(1);
+                true
+            }
+            _ => false,
+        }
+    }
+
     #[cold]
     fn meet(&mut self, key: &Key, hash: u64, template: &Template) -> Option<Place> {
         let places = || (0..PROBES).map(|i| (hash as usize).wrapping_add(i) % ENTRIES);

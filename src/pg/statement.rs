@@ -15,6 +15,8 @@ const MAX_ENTRIES: usize = 1024;
 const MAX_OFFSET: usize = 1024 * 1024;
 /// Base tables of a statement that are remembered.
 pub const RELATIONS: usize = 16;
+/// Relations in [`Dependencies`].
+const DEPENDENCIES: usize = 8;
 
 mod sys {
     use super::pg_sys;
@@ -92,6 +94,36 @@ pub unsafe fn relations(plan: &pg_sys::PlannedStmt) -> Option<Relations> {
         }
     }
     (found.count > 0 || !catalogs).then_some(found)
+}
+
+/// The OIDs of all relations that a plan depends on, in the order in which the planner met them; `None` when there are more than fit.
+/// Of one text with the same list, the base tables are the same.
+///
+/// # Safety
+/// As [`relations`].
+#[inline]
+pub unsafe fn dependencies(plan: &pg_sys::PlannedStmt) -> Option<Dependencies> {
+    let mut found = Dependencies { oids: [0; DEPENDENCIES], count: 0 };
+    // SAFETY: NULL or a list of OIDs, each in a cell of its own (pg_list.h).
+    unsafe {
+        let Some(list) = plan.relationOids.as_ref() else { return Some(found) };
+        found.count = list.length as usize;
+        for (i, place) in found.oids.iter_mut().enumerate().take(found.count) {
+            *place = (*list.elements.add(i)).oid_value.to_u32();
+        }
+    }
+    (found.count <= DEPENDENCIES).then_some(found)
+}
+
+/// See [`dependencies`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Dependencies {
+    oids: [u32; DEPENDENCIES],
+    count: usize,
+}
+
+impl Dependencies {
+    pub const NONE: Dependencies = Dependencies { oids: [0; DEPENDENCIES], count: 0 };
 }
 
 /// Whether the entry stands for a child of another table. (A child without parent table is a branch of UNION ALL.)
