@@ -250,3 +250,46 @@ unsafe fn bare(mut node: *mut pg_sys::Node) -> *mut pg_sys::Node {
         }
     }
 }
+
+/// Gives every setting of an application that the query asks for (`current_setting('app.tenant')`, mostly in policies for row
+/// security) a value, unless it has one: the session that ran the statement had set it, and the planner evaluates such calls to
+/// estimate with them. `0` reads as text and as a number; a plan does not depend on it otherwise.
+///
+/// # Safety
+/// As above; the settings change until the end of the subtransaction.
+pub unsafe fn define_settings(query: *mut pg_sys::Query) {
+    // SAFETY: the walker takes no context.
+    unsafe {
+        compat::walk::query_tree_walker(query, define, std::ptr::null_mut(), 0);
+    }
+}
+
+unsafe extern "C-unwind" fn define(node: *mut pg_sys::Node, context: *mut std::ffi::c_void) -> bool {
+    // SAFETY: the tag says what the node is; a setting's name is text.
+    unsafe {
+        if let Some(query) = cast::<pg_sys::Query>(node, T::T_Query) {
+            return compat::walk::query_tree_walker(query, define, context, 0);
+        }
+        if let Some(call) = cast::<pg_sys::FuncExpr>(node, T::T_FuncExpr)
+            && (*call).funcid.to_u32() == pg_sys::F_CURRENT_SETTING_TEXT
+            && let Some(argument) = list::<pg_sys::Node>((*call).args).next()
+            && let Some(name) = cast::<pg_sys::Const>(argument, T::T_Const).filter(|c| !(**c).constisnull)
+        {
+            let name = pg_sys::text_to_cstring((*name).constvalue.cast_mut_ptr());
+            // Only names with a point may be made up; an unknown one without raises in the planner, as it did when it ran.
+            if std::ffi::CStr::from_ptr(name).to_bytes().contains(&b'.') && pg_sys::GetConfigOption(name, true, false).is_null() {
+                pg_sys::set_config_option(
+                    name,
+                    c"0".as_ptr(),
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_LOCAL,
+                    true,
+                    0,
+                    false,
+                );
+            }
+        }
+        !node.is_null() && compat::walk::expression_tree_walker(node, define, context)
+    }
+}
