@@ -49,6 +49,8 @@ static CAPTURE_MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(20);
 static CAPTURE_MAX_SAMPLES: GucSetting<i32> = GucSetting::<i32>::new(256);
 static CAPTURE_BUCKET: GucSetting<i32> = GucSetting::<i32>::new(300);
 static CAPTURE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+// Room for a large application with many roles; each takes a few kilobytes with its samples.
+static CAPTURE_MAX_TEMPLATES: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static TENANT_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 static CANDIDATE_MAX_COLUMNS: GucSetting<i32> = GucSetting::<i32>::new(3);
@@ -173,7 +175,7 @@ pub fn init() {
         &CAPTURE_LITERALS, Suset, none);
     GucRegistry::define_int_guc(
         c"indexpilot.capture_bucket",
-        c"Time that one row of query_stats spans.",
+        c"Time that one row of workload_stats spans.",
         c"A new span also begins whenever an index appears or goes.",
         &CAPTURE_BUCKET,
         1,
@@ -183,13 +185,23 @@ pub fn init() {
     );
     GucRegistry::define_int_guc(
         c"indexpilot.capture_retention",
-        c"Time after which rows of query_stats are deleted.",
+        c"Time after which rows of workload_stats are deleted.",
         c"Templates that were not seen for that long are deleted too.",
         &CAPTURE_RETENTION,
         1,
         525_600,
         Sighup,
         min,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.capture_max_templates",
+        c"Query templates that are kept in a database.",
+        c"When there are more, those with the least execution time are given up.",
+        &CAPTURE_MAX_TEMPLATES,
+        10,
+        1_000_000,
+        Sighup,
+        none,
     );
     GucRegistry::define_string_guc(
         c"indexpilot.tenant_id",
@@ -524,6 +536,9 @@ pub fn capture_bucket() -> Duration {
 }
 pub fn capture_retention() -> Duration {
     Duration::from_secs(60 * CAPTURE_RETENTION.get() as u64)
+}
+pub fn capture_max_templates() -> usize {
+    CAPTURE_MAX_TEMPLATES.get() as usize
 }
 /// The session works for a tenant.
 #[inline]

@@ -43,6 +43,31 @@ SELECT * FROM indexpilot.what_if('SELECT * FROM shop.orders', ARRAY['CREATE INDE
 \echo :LAST_ERROR_SQLSTATE
 SELECT * FROM indexpilot.what_if('SELECT * FROM shop.orders', ARRAY['DROP TABLE shop.orders']);
 \echo :LAST_ERROR_SQLSTATE
+-- reports that make no sense
+SELECT indexpilot.log_query_stat('', 1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELEKT 1', 1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELECT 1; SELECT 2', 1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('VACUUM', 1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELECT * FROM shop.no_such_table', 1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELECT 1', -1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELECT 1', 'NaN');
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELECT 1', NULL);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELECT 1', 1, -1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELECT 1', 1, calls => 0);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELECT 1', 1, tenant_id => repeat('x', 64));
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.export_workload('-1 day') IS NULL;
+\echo :LAST_ERROR_SQLSTATE
 -- numbers that name nothing
 SELECT indexpilot.explain_decision(-1);
 \echo :LAST_ERROR_SQLSTATE
@@ -89,3 +114,4 @@ DROP ROLE regress_indexpilot_nobody;
 SELECT count(*) AS actions FROM indexpilot.actions;
 SELECT count(*) AS mutations FROM indexpilot.mutation_log;
 SELECT disabled FROM indexpilot.control;
+SELECT count(*) AS reports FROM indexpilot.reported_stats;

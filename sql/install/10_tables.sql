@@ -64,6 +64,7 @@ CREATE TABLE workload (
     plan_state    text NOT NULL DEFAULT 'pending' CHECK (plan_state IN ('pending', 'plannable', 'unplannable')),
     plan_error    text,
     base_cost     double precision,
+    captured_calls bigint NOT NULL DEFAULT 0,
     first_seen_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_seen_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
     UNIQUE (queryid, role_id, relations_hash, nested)
@@ -83,6 +84,7 @@ COMMENT ON COLUMN workload.query IS 'Normalised text: constants are replaced by 
 COMMENT ON COLUMN workload.plan_state IS 'Whether a sample of it could be planned again';
 COMMENT ON COLUMN workload.plan_error IS 'SQLSTATE and message when it could not';
 COMMENT ON COLUMN workload.base_cost IS 'Planner cost at the last analysis, with the indexes of that time';
+COMMENT ON COLUMN workload.captured_calls IS 'Executions that this server itself captured, ever; import_pg_stat_statements() leaves them out';
 COMMENT ON COLUMN workload.first_seen_at IS 'When it was first captured';
 COMMENT ON COLUMN workload.last_seen_at IS 'When it was last captured';
 
@@ -94,7 +96,9 @@ CREATE TABLE workload_sample (
     search_path   text NOT NULL,
     parameter_types oid[] NOT NULL DEFAULT '{}',
     parameter_values text[] NOT NULL DEFAULT '{}',
-    captured_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
+    captured_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    priority      double precision NOT NULL DEFAULT EXTRACT(epoch FROM pg_catalog.clock_timestamp())::float8 / 86400 * pg_catalog.ln(2::float8)
+                  - pg_catalog.ln(-pg_catalog.ln(1e-9 + 0.999999998 * pg_catalog.random()))
 );
 CREATE INDEX workload_sample_workload ON workload_sample (workload_id);
 COMMENT ON TABLE workload_sample IS 'Statements as they were run, with what is needed to plan them again; holds literals, so nobody but superusers may read it';
@@ -106,8 +110,9 @@ COMMENT ON COLUMN workload_sample.search_path IS 'search_path of the session';
 COMMENT ON COLUMN workload_sample.parameter_types IS 'Types of the parameters $1, $2, ...';
 COMMENT ON COLUMN workload_sample.parameter_values IS 'Values of the parameters as text; NULL where NULL or not kept';
 COMMENT ON COLUMN workload_sample.captured_at IS 'When it ran';
+COMMENT ON COLUMN workload_sample.priority IS 'Those of the highest priority are kept: chance, with a weight that doubles every day, so that a choice of all times stays and new ones win in the end';
 
-CREATE TABLE query_stats (
+CREATE TABLE workload_stats (
     workload_id   bigint NOT NULL REFERENCES workload ON DELETE CASCADE,
     tenant_id     text NOT NULL DEFAULT '',
     bucket_at     timestamptz NOT NULL,
@@ -127,25 +132,87 @@ CREATE TABLE query_stats (
     wal_bytes     bigint NOT NULL,
     PRIMARY KEY (workload_id, tenant_id, bucket_at)
 );
-CREATE INDEX query_stats_bucket ON query_stats (bucket_at);
-COMMENT ON TABLE query_stats IS 'Executions of each template by tenant and span of time';
-COMMENT ON COLUMN query_stats.workload_id IS 'Template';
-COMMENT ON COLUMN query_stats.tenant_id IS 'Tenant (indexpilot.tenant_id), empty when the session had none';
-COMMENT ON COLUMN query_stats.bucket_at IS 'Start of the span; a new one begins at least every indexpilot.capture_bucket and whenever an index appears or goes';
-COMMENT ON COLUMN query_stats.calls IS 'Executions that completed';
-COMMENT ON COLUMN query_stats.errors IS 'Executions that ended in an error or a cancel';
-COMMENT ON COLUMN query_stats.error_ms IS 'Time that the failed executions took, milliseconds; not part of total_ms';
-COMMENT ON COLUMN query_stats.rows IS 'Rows returned or changed';
-COMMENT ON COLUMN query_stats.total_ms IS 'Execution time, milliseconds';
-COMMENT ON COLUMN query_stats.sum_squares_ms IS 'Sum of the squares of the execution times in milliseconds, for the variance';
-COMMENT ON COLUMN query_stats.min_ms IS 'Shortest execution, milliseconds';
-COMMENT ON COLUMN query_stats.max_ms IS 'Longest execution, milliseconds';
-COMMENT ON COLUMN query_stats.histogram IS 'Executions by duration on a logarithmic scale: four buckets to each doubling, from one microsecond';
-COMMENT ON COLUMN query_stats.planner_cost IS 'Sum of the planner''s cost estimates';
-COMMENT ON COLUMN query_stats.shared_blocks_hit IS 'Blocks found in shared buffers';
-COMMENT ON COLUMN query_stats.shared_blocks_read IS 'Blocks read into shared buffers';
-COMMENT ON COLUMN query_stats.temp_blocks IS 'Temporary blocks read and written';
-COMMENT ON COLUMN query_stats.wal_bytes IS 'Write-ahead log produced, bytes';
+CREATE INDEX workload_stats_bucket ON workload_stats (bucket_at);
+COMMENT ON TABLE workload_stats IS 'Executions of each template by tenant and span of time; view query_stats is for users';
+COMMENT ON COLUMN workload_stats.workload_id IS 'Template';
+COMMENT ON COLUMN workload_stats.tenant_id IS 'Tenant; empty when the session had none, and for tenants beyond indexpilot.capture_max_tenants';
+COMMENT ON COLUMN workload_stats.bucket_at IS 'Start of the span; a new one begins at least every indexpilot.capture_bucket and whenever an index appears or goes';
+COMMENT ON COLUMN workload_stats.calls IS 'Executions that completed';
+COMMENT ON COLUMN workload_stats.errors IS 'Executions that ended in an error or a cancel';
+COMMENT ON COLUMN workload_stats.error_ms IS 'Time that the failed executions took, milliseconds; not part of total_ms';
+COMMENT ON COLUMN workload_stats.rows IS 'Rows returned or changed';
+COMMENT ON COLUMN workload_stats.total_ms IS 'Execution time, milliseconds';
+COMMENT ON COLUMN workload_stats.sum_squares_ms IS 'Sum of the squares of the execution times in milliseconds, for the variance';
+COMMENT ON COLUMN workload_stats.min_ms IS 'Shortest execution, milliseconds';
+COMMENT ON COLUMN workload_stats.max_ms IS 'Longest execution, milliseconds';
+COMMENT ON COLUMN workload_stats.histogram IS 'Executions by duration on a logarithmic scale: four buckets to each doubling, from one microsecond; empty ones at the end are left out';
+COMMENT ON COLUMN workload_stats.planner_cost IS 'Sum of the planner''s cost estimates';
+COMMENT ON COLUMN workload_stats.shared_blocks_hit IS 'Blocks found in shared buffers';
+COMMENT ON COLUMN workload_stats.shared_blocks_read IS 'Blocks read into shared buffers';
+COMMENT ON COLUMN workload_stats.temp_blocks IS 'Temporary blocks read and written';
+COMMENT ON COLUMN workload_stats.wal_bytes IS 'Write-ahead log produced, bytes';
+
+-- -------------------------------------------------------------------------------------------------------------- exchange
+-- Executions that come from elsewhere: from applications, from pg_stat_statements, from standbys.
+CREATE TABLE reported_stats (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    reported_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    counted       jsonb NOT NULL,
+    sample        jsonb
+);
+COMMENT ON TABLE reported_stats IS 'What log_query_stat() was told and the next flush moves to workload_stats; holds literals, so nobody but superusers may read it';
+COMMENT ON COLUMN reported_stats.id IS 'Number of the report';
+COMMENT ON COLUMN reported_stats.reported_at IS 'When it came';
+COMMENT ON COLUMN reported_stats.counted IS 'The template and the figures';
+COMMENT ON COLUMN reported_stats.sample IS 'The statement as it was run, to plan it again';
+
+CREATE TABLE workload_imports (
+    document_id   uuid PRIMARY KEY,
+    imported_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    exported_at   timestamptz NOT NULL,
+    imported_by   name NOT NULL DEFAULT session_user,
+    source        text NOT NULL,
+    templates     bigint NOT NULL,
+    calls         bigint NOT NULL
+);
+COMMENT ON TABLE workload_imports IS 'Documents of standbys that import_workload() has counted; none of them counts twice';
+COMMENT ON COLUMN workload_imports.document_id IS 'Number that the document carries';
+COMMENT ON COLUMN workload_imports.imported_at IS 'When it was counted';
+COMMENT ON COLUMN workload_imports.exported_at IS 'When it was made';
+COMMENT ON COLUMN workload_imports.imported_by IS 'Role that brought it';
+COMMENT ON COLUMN workload_imports.source IS 'Server that made it';
+COMMENT ON COLUMN workload_imports.templates IS 'Query templates in it';
+COMMENT ON COLUMN workload_imports.calls IS 'Executions in it';
+
+CREATE TABLE imported_statements (
+    workload_id   bigint PRIMARY KEY REFERENCES workload ON DELETE CASCADE,
+    imported_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    imported_calls bigint NOT NULL,
+    captured_before bigint NOT NULL,
+    captured_calls bigint NOT NULL,
+    calls         bigint NOT NULL,
+    rows          bigint NOT NULL,
+    total_ms      double precision NOT NULL,
+    sum_squares_ms double precision NOT NULL,
+    shared_blocks_hit bigint NOT NULL,
+    shared_blocks_read bigint NOT NULL,
+    temp_blocks   bigint NOT NULL,
+    wal_bytes     bigint NOT NULL
+);
+COMMENT ON TABLE imported_statements IS 'How far pg_stat_statements had counted at the last import_pg_stat_statements(): the next one takes only what came since';
+COMMENT ON COLUMN imported_statements.workload_id IS 'Template';
+COMMENT ON COLUMN imported_statements.imported_at IS 'When it was last looked at';
+COMMENT ON COLUMN imported_statements.imported_calls IS 'Executions that were taken over since pg_stat_statements began to count';
+COMMENT ON COLUMN imported_statements.captured_before IS 'Executions that IndexPilot had captured when pg_stat_statements began to count anew; 0 when it never did';
+COMMENT ON COLUMN imported_statements.captured_calls IS 'Executions that IndexPilot had captured at the last import';
+COMMENT ON COLUMN imported_statements.calls IS 'Executions that pg_stat_statements had counted by then';
+COMMENT ON COLUMN imported_statements.rows IS 'Rows, likewise';
+COMMENT ON COLUMN imported_statements.total_ms IS 'Execution time, milliseconds';
+COMMENT ON COLUMN imported_statements.sum_squares_ms IS 'Sum of the squares of the execution times';
+COMMENT ON COLUMN imported_statements.shared_blocks_hit IS 'Blocks found in shared buffers';
+COMMENT ON COLUMN imported_statements.shared_blocks_read IS 'Blocks read into shared buffers';
+COMMENT ON COLUMN imported_statements.temp_blocks IS 'Temporary blocks read and written';
+COMMENT ON COLUMN imported_statements.wal_bytes IS 'Write-ahead log, bytes';
 
 -- ---------------------------------------------------------------------------------------------------------------- select
 CREATE TABLE analyses (
@@ -425,7 +492,8 @@ CREATE TABLE control (
     changed_by    name,
     changed_at    timestamptz,
     last_cut_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    last_analysis_at timestamptz
+    last_analysis_at timestamptz,
+    templates_pruned bigint NOT NULL DEFAULT 0
 );
 INSERT INTO control DEFAULT VALUES;
 COMMENT ON TABLE control IS 'The database''s own switch: one row';
@@ -434,8 +502,9 @@ COMMENT ON COLUMN control.disabled IS 'disable_system() was called: no action is
 COMMENT ON COLUMN control.disabled_reason IS 'Why, as the caller said';
 COMMENT ON COLUMN control.changed_by IS 'Role that switched';
 COMMENT ON COLUMN control.changed_at IS 'When it was switched';
-COMMENT ON COLUMN control.last_cut_at IS 'When query_stats last began a new span because an index appeared or went';
+COMMENT ON COLUMN control.last_cut_at IS 'When workload_stats last began a new span because an index appeared or went';
 COMMENT ON COLUMN control.last_analysis_at IS 'When the worker last analysed the workload';
+COMMENT ON COLUMN control.templates_pruned IS 'Query templates that were given up because there were more than indexpilot.capture_max_templates';
 
 -- ----------------------------------------------------------------------------------------------------------------- dumps
 SELECT pg_catalog.pg_extension_config_dump('genome_catalog', '');

@@ -153,24 +153,43 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION get_system_status() IS 'View status as one document';
 
+-- ------------------------------------------------------------------------------------------------------------------ exchange
+CREATE FUNCTION log_query_stat(
+    query text, duration_ms double precision, rows bigint DEFAULT 0, tenant_id text DEFAULT NULL, calls bigint DEFAULT 1)
+RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'log_query_stat_wrapper';
+COMMENT ON FUNCTION log_query_stat(text, double precision, bigint, text, bigint) IS
+'Counts executions that an application reports itself, for instance those that a pooler or another server ran. duration_ms and rows: of one execution. tenant_id: instead of indexpilot.tenant_id. calls: how many such executions. The statement is looked up under the caller''s role and search_path; the next flush adds it to the template of the same query';
+
+CREATE FUNCTION import_pg_stat_statements() RETURNS bigint
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'import_pg_stat_statements_wrapper';
+COMMENT ON FUNCTION import_pg_stat_statements() IS
+'Takes over what pg_stat_statements counted in this database and IndexPilot did not see itself, such as the time before the first restart; returns the number of templates that gained executions. Nothing counts twice, however often it is called. There are no histograms, so no percentiles, and no constants';
+
+CREATE FUNCTION export_workload(since interval DEFAULT NULL) RETURNS jsonb
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'export_workload_wrapper';
+COMMENT ON FUNCTION export_workload(interval) IS
+'The captured workload as a document. On a standby: what ran there since the last call, taken out of shared memory, for import_workload() on the primary server; the first call begins capture there. On a primary server: what the caller may see of the tables, at most as old as since. Samples hold constants only if indexpilot.capture_literals is on';
+
+CREATE FUNCTION import_workload(document jsonb) RETURNS bigint
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'import_workload_wrapper';
+COMMENT ON FUNCTION import_workload(jsonb) IS
+'Counts what a standby of this server has run: the document comes from export_workload() there. Returns the number of templates, 0 when the document was counted before';
+
+-- --------------------------------------------------------------------------------------------------------------- the reader
+CREATE FUNCTION may_see(role_id oid, tenant_id text) RETURNS boolean
+LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNAME', 'may_see_wrapper';
+COMMENT ON FUNCTION may_see(oid, text) IS
+'Whether the caller may see what the role ran for the tenant: members of pg_read_all_stats all of it, others what their own roles ran, and of that, in a session with indexpilot.tenant_id set, only what is this tenant''s';
+
 -- --------------------------------------------------------------------------------------------------------------- percentiles
 CREATE FUNCTION histogram_add(a bigint[], b bigint[]) RETURNS bigint[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN a IS NULL THEN b WHEN b IS NULL THEN a
-                ELSE (SELECT array_agg(COALESCE(x, 0) + COALESCE(y, 0) ORDER BY i)
-                        FROM ROWS FROM (unnest(a), unnest(b)) WITH ORDINALITY AS h(x, y, i)) END
-$$;
-COMMENT ON FUNCTION histogram_add(bigint[], bigint[]) IS 'Sum of two histograms of query_stats, bucket by bucket';
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'histogram_add_wrapper';
+COMMENT ON FUNCTION histogram_add(bigint[], bigint[]) IS 'Sum of two histograms of workload_stats, bucket by bucket';
 
--- Bucket i (from 1) begins at 2^((i-1)/4) microseconds; the middle of the bucket on the logarithmic scale stands for its values.
 CREATE FUNCTION histogram_percentile(histogram bigint[], fraction double precision) RETURNS double precision
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT power(2::float8, (i - 1) / 4.0 + 0.125) / 1000
-      FROM (SELECT i, n, sum(n) OVER (ORDER BY i) AS upto, sum(n) OVER () AS total
-              FROM unnest(histogram) WITH ORDINALITY AS u(n, i)) h
-     WHERE total > 0 AND n > 0 AND upto >= fraction * total ORDER BY i LIMIT 1
-$$;
-COMMENT ON FUNCTION histogram_percentile(bigint[], double precision) IS 'Percentile (0 to 1) of a histogram of query_stats, in milliseconds, to within 10 percent';
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'histogram_percentile_wrapper';
+COMMENT ON FUNCTION histogram_percentile(bigint[], double precision) IS 'Percentile (0 to 1) of a histogram of workload_stats, in milliseconds, to within 10 percent';
 
-CREATE AGGREGATE histogram_sum(bigint[]) (SFUNC = indexpilot.histogram_add, STYPE = bigint[], PARALLEL = SAFE);
-COMMENT ON AGGREGATE histogram_sum(bigint[]) IS 'Sum of histograms of query_stats, bucket by bucket';
+CREATE AGGREGATE histogram_sum(bigint[]) (SFUNC = indexpilot.histogram_add, STYPE = bigint[], COMBINEFUNC = indexpilot.histogram_add, PARALLEL = SAFE);
+COMMENT ON AGGREGATE histogram_sum(bigint[]) IS 'Sum of histograms of workload_stats, bucket by bucket';

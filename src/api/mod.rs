@@ -8,6 +8,7 @@ mod control;
 mod genome;
 mod log;
 mod usage;
+mod workload;
 
 use crate::pg::error::{Error, Kind, Result};
 

@@ -139,13 +139,6 @@ pub fn take_stats(database: pgrx::pg_sys::Oid) -> Vec<Captured> {
     table.take(database.to_u32()).into_iter().map(captured).collect()
 }
 
-/// What was counted in a database since it was last taken, which stays where it is.
-pub fn peek_stats(database: pgrx::pg_sys::Oid) -> Vec<Captured> {
-    let Some(table) = table::Table::get() else { return Vec::new() };
-    let all = table.peek(database.to_u32()).into_iter();
-    all.filter(|t| t.counts.calls > 0 || t.counts.errors > 0).map(captured).collect()
-}
-
 /// Takes the samples that wait for a database.
 pub fn take_samples(database: pgrx::pg_sys::Oid) -> Vec<CapturedSample> {
     sample::Ring::get().map_or_else(Vec::new, |ring| ring.take(database.to_u32()))

@@ -56,14 +56,13 @@ pub struct Parameter {
 pub struct CapturedSample {
     /// OID of the role that ran it.
     pub role: u32,
-    /// As in `query_stats`; empty when the session had none.
+    /// As in `workload_stats`; empty when the session had none.
     pub tenant: String,
     pub queryid: u64,
     pub relations_hash: u64,
     /// It ran inside a function, procedure or trigger.
     pub nested: bool,
     /// OIDs of the base tables, ascending, at most 16.
-    #[cfg_attr(not(any(test, feature = "pg_test")), expect(dead_code, reason = "the hash names the template; tests ask by table"))]
     pub relations: Vec<u32>,
     /// The statement alone, with its literals; variables of a function are `$n` in it. Of EXECUTE, COPY and the like it is the whole utility statement that contains it
     /// (`PREPARE p AS SELECT ...`).

@@ -54,7 +54,7 @@ impl Histogram {
         histogram
     }
 
-    /// The counts as they are stored (`query_stats.histogram`).
+    /// The counts as they are stored (`workload_stats.histogram`).
     pub fn to_counts(&self) -> Vec<i64> {
         self.0.iter().map(|c| i64::try_from(*c).unwrap_or(i64::MAX)).collect()
     }
@@ -75,6 +75,23 @@ impl Histogram {
     /// Number of executions.
     pub fn total(&self) -> u64 {
         self.0.iter().fold(0, |sum, c| sum.saturating_add(*c))
+    }
+
+    /// The quantile `q` (0 to 1) in milliseconds, to within 9 percent: the middle of its bucket on the logarithmic scale; `None` when
+    /// nothing was counted.
+    pub fn percentile_ms(&self, q: f64) -> Option<f64> {
+        let total = self.total();
+        if total == 0 || q.is_nan() {
+            return None;
+        }
+        let wanted = q.clamp(0.0, 1.0) * total as f64;
+        let mut upto = 0.0;
+        let reaches = |(_, count): &(usize, &u64)| {
+            upto += **count as f64;
+            **count > 0 && upto >= wanted
+        };
+        let bucket = self.0.iter().enumerate().find(reaches).map(|(bucket, _)| bucket)?;
+        Some(((bucket as f64 + 0.5) / PER_DOUBLING as f64).exp2() / 1000.0)
     }
 
     /// The quantile `q` (0 to 1) in milliseconds, interpolated within its bucket; `None` when nothing was counted.
@@ -161,6 +178,15 @@ mod tests {
             merged.merge(&of(&b));
             prop_assert_eq!(&merged, &of(&[a, b].concat()));
             prop_assert_eq!(Histogram::from_counts(&merged.to_counts()), merged);
+        }
+
+        #[test]
+        fn a_percentile_is_near_a_duration_that_was_counted(us in 2u64..1 << 28, others in prop::collection::vec(2u64..1 << 28, 0..9)) {
+            let mut h = Histogram::default();
+            others.iter().chain([&us]).for_each(|us| h.add(*us));
+            let p = h.percentile_ms(0.5).unwrap() * 1000.0;
+            let near = |us: &u64| (p / *us as f64).ln().abs() < 2f64.ln() / 8.0 + 1e-9;
+            prop_assert!(others.iter().chain([&us]).any(near), "{}", p);
         }
 
         #[test]

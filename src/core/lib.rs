@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod candidate;
 pub mod ddl;
+pub mod exchange;
 #[cfg(test)]
 mod fixture;
 pub mod guard;

@@ -59,6 +59,11 @@ pub fn identify(text: &[u8]) -> u64 {
     while let Some(&b) = text.get(at) {
         match CLASS[b as usize] {
             SPACE => at += 1,
+            SYMBOL => {
+                hash = add(hash, u64::from(b));
+                // Most are followed by one blank, which need not go round.
+                at += 1 + usize::from(text.get(at + 1) == Some(&b' '));
+            }
             WORD => {
                 let start = at;
                 (hash, at) = word(hash, text, at);
@@ -67,6 +72,7 @@ pub fn identify(text: &[u8]) -> u64 {
                     at = string(text, at, b == b'e' || b == b'E');
                     hash = add(hash, CONSTANT);
                 }
+                at += usize::from(text.get(at) == Some(&b' '));
             }
             DOUBLE => {
                 let end = quoted(text, at, b'"');

@@ -53,6 +53,19 @@ pub fn build(rows: impl IntoIterator<Item = Stat>, config: &Config) -> Workload 
     Workload { stats, left_out, covered }
 }
 
+/// Hash of the OIDs of a statement's base tables, ascending: with the query identifier it names a template.
+pub fn relations_hash(oids: &[u32]) -> u64 {
+    oids.iter().fold(0, |h, oid| mix(h ^ u64::from(*oid)))
+}
+
+/// The finaliser of SplitMix64: every bit of the input changes half of the output.
+pub fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
 fn positive(figure: f64) -> f64 {
     if figure.is_finite() && figure > 0.0 { figure } else { 0.0 }
 }

@@ -206,6 +206,15 @@ unsafe fn must_be_empty(name: *const c_char, dropped: bool) {
     }
 }
 
+/// The tables are all of IndexPilot's own schema. In a transaction.
+pub fn all_own(tables: &[u32]) -> bool {
+    // SAFETY: both are look-ups in the catalogs that raise nothing for what is not there.
+    unsafe {
+        let own = pg_sys::get_namespace_oid(c"indexpilot".as_ptr(), true);
+        tables.iter().all(|oid| pg_sys::get_rel_namespace(pg_sys::Oid::from(*oid)) == own)
+    }
+}
+
 /// The extension is installed in this session's database. In a transaction.
 pub fn has_extension() -> bool {
     // SAFETY: looks the name up in pg_extension; nothing is raised when there is none.

@@ -25,6 +25,8 @@ pub enum Kind {
     WrongObject,
     /// Something else already does this.
     InUse,
+    /// The caller may not do or see this.
+    Privilege,
     Cancelled,
     Internal,
     /// An error of the server that was caught, with its own SQLSTATE.
@@ -45,6 +47,7 @@ impl Kind {
             Kind::NotSupported => C::ERRCODE_FEATURE_NOT_SUPPORTED,
             Kind::WrongObject => C::ERRCODE_WRONG_OBJECT_TYPE,
             Kind::InUse => C::ERRCODE_OBJECT_IN_USE,
+            Kind::Privilege => C::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Kind::Cancelled => C::ERRCODE_QUERY_CANCELED,
             Kind::Internal => C::ERRCODE_INTERNAL_ERROR,
             Kind::Server(code) => code,

@@ -13,6 +13,7 @@ use indexpilot_core::model::RelId;
 use indexpilot_core::profile::FieldUse;
 use indexpilot_core::tenant::TenantSource;
 use pgrx::pg_sys;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -51,6 +52,19 @@ pub struct Prepared<'a> {
     query: *mut pg_sys::Query,
     text: &'a CStr,
     params: pg_sys::ParamListInfo,
+}
+
+/// What a statement is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// As in pg_stat_statements; 0 when the server computes none.
+    pub queryid: u64,
+    /// As in `workload.command`.
+    pub command: &'static str,
+    /// Base tables, ascending: no catalogs, no views, and of an inheritance tree only the parent.
+    pub tables: Vec<u32>,
+    /// It reads no table of a user.
+    pub only_catalogs: bool,
 }
 
 /// A finished plan; lives only inside [`with_statement`].
@@ -131,6 +145,33 @@ impl Plan<'_> {
         unsafe { (*(*self.stmt).planTree).total_cost }
     }
 
+    /// What capture knows the statement by.
+    pub fn identity(&self) -> Identity {
+        // SAFETY: the lists of a finished plan hold nodes of these types (plannodes.h).
+        unsafe {
+            let plan = &*self.stmt;
+            let children: HashSet<u32> = node::list::<pg_sys::AppendRelInfo>(plan.appendRelations)
+                .filter(|child| (**child).parent_reloid != pg_sys::InvalidOid)
+                .map(|child| (*child).child_relid)
+                .collect();
+            let tables: BTreeSet<u32> = node::list::<pg_sys::RangeTblEntry>(plan.rtable)
+                .zip(1..)
+                .filter(|(entry, at)| {
+                    (**entry).rtekind == pg_sys::RTEKind::RTE_RELATION
+                        && (**entry).relkind as u8 != pg_sys::RELKIND_VIEW
+                        && !children.contains(at)
+                })
+                .map(|(entry, _)| (*entry).relid.to_u32())
+                .collect();
+            Identity {
+                queryid: compat::query_id(plan),
+                command: command_name(plan.commandType),
+                only_catalogs: tables.iter().all(|oid| *oid < FIRST_NORMAL_OID),
+                tables: tables.into_iter().filter(|oid| *oid >= FIRST_NORMAL_OID).collect(),
+            }
+        }
+    }
+
     /// OIDs of the indexes it scans, each once.
     pub fn indexes(&self) -> Vec<pg_sys::Oid> {
         // SAFETY: a finished plan.
@@ -208,6 +249,19 @@ unsafe fn inner(stmt: *mut pg_sys::Node) -> *mut pg_sys::Node {
             _ => stmt,
         };
         if inside.is_null() { stmt } else { inside }
+    }
+}
+
+/// The name of a `CmdType`, as `workload.command` has it.
+fn command_name(command: pg_sys::CmdType::Type) -> &'static str {
+    use pg_sys::CmdType::*;
+    match command {
+        CMD_SELECT => "select",
+        CMD_INSERT => "insert",
+        CMD_UPDATE => "update",
+        CMD_DELETE => "delete",
+        c if c == compat::CMD_MERGE => "merge",
+        _ => "unknown",
     }
 }
 

@@ -42,6 +42,17 @@ pub fn current() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
+/// The current role has the privileges of `role`, as a member that inherits them has.
+pub fn has_privileges_of(role: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the catalogs (acl.c), which may raise but needs nothing beyond the running transaction.
+    unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), role) }
+}
+
+/// The current role may see the statistics of all others, as the server's own statistics views decide it.
+pub fn reads_all_stats() -> bool {
+    has_privileges_of(pg_sys::Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS))
+}
+
 /// Name of the role that logged in, which no SET ROLE and no function changes.
 pub fn session() -> String {
     // SAFETY: GetSessionUserId reads a variable; with noerr the name is NULL for a role that was just dropped, else palloc'd.

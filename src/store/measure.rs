@@ -1,4 +1,4 @@
-//! What query_stats says of the queries on one table, before and after a moment.
+//! What workload_stats says of the queries on one table, before and after a moment.
 
 use crate::pg::error::Result;
 use crate::pg::spi;
@@ -46,8 +46,8 @@ pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
             "SELECT w.id,
                     CASE WHEN w.id = ANY (COALESCE(r.workload_ids, '{{}}')) THEN 'cited'
                          WHEN w.command IN ('insert', 'update', 'delete', 'merge') THEN 'write' ELSE 'other' END AS role,
-                    (SELECT {sums} FROM indexpilot.query_stats q WHERE q.workload_id = w.id AND q.bucket_at < a.finished_at) AS before,
-                    (SELECT {sums} FROM indexpilot.query_stats q WHERE q.workload_id = w.id AND q.bucket_at >= a.finished_at) AS after
+                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at < a.finished_at) AS before,
+                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at >= a.finished_at) AS after
                FROM indexpilot.actions a
                     LEFT JOIN indexpilot.recommendations r ON r.id = a.recommendation_id
                     JOIN indexpilot.workload w ON w.relations && ARRAY[a.table_id]

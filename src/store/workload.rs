@@ -1,14 +1,19 @@
-//! workload, workload_sample and query_stats: what was captured, by template, tenant and span of time.
+//! workload, workload_sample and workload_stats: what was captured, by template, tenant and span of time.
 
-use crate::pg::error::Result;
+use crate::pg::error::{Error, Kind, Result};
 use crate::pg::spi;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::borrow::Cow;
 use std::time::Duration;
 
-/// Executions of one template by one tenant since the last flush.
-#[derive(Clone, Debug, Serialize)]
+/// Executions of one template by one tenant.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Counted {
+    /// When they ran, seconds since 1970; `None` for since the last flush.
+    pub at: Option<f64>,
+    /// Captured by this server itself.
+    pub own: bool,
     pub queryid: i64,
     pub role_id: u32,
     pub relations_hash: i64,
@@ -16,7 +21,7 @@ pub struct Counted {
     pub relations: Vec<u32>,
     /// `relations` names all of them.
     pub relations_complete: bool,
-    pub command: &'static str,
+    pub command: Cow<'static, str>,
     pub tenant_id: String,
     pub calls: u64,
     pub errors: u64,
@@ -35,13 +40,47 @@ pub struct Counted {
     pub wal_bytes: u64,
 }
 
+impl Counted {
+    /// Adds the executions of another row of the same template and tenant.
+    pub fn add(&mut self, other: &Counted) {
+        self.min_ms = match (self.calls, other.calls) {
+            (0, _) => other.min_ms,
+            (_, 0) => self.min_ms,
+            _ => self.min_ms.min(other.min_ms),
+        };
+        self.max_ms = self.max_ms.max(other.max_ms);
+        if self.histogram.len() < other.histogram.len() {
+            self.histogram.resize(other.histogram.len(), 0);
+        }
+        for (to, from) in self.histogram.iter_mut().zip(&other.histogram) {
+            *to = to.saturating_add(*from);
+        }
+        for (to, from) in [
+            (&mut self.calls, other.calls),
+            (&mut self.errors, other.errors),
+            (&mut self.rows, other.rows),
+            (&mut self.shared_blocks_hit, other.shared_blocks_hit),
+            (&mut self.shared_blocks_read, other.shared_blocks_read),
+            (&mut self.temp_blocks, other.temp_blocks),
+            (&mut self.wal_bytes, other.wal_bytes),
+        ] {
+            *to = to.saturating_add(from);
+        }
+        self.error_ms += other.error_ms;
+        self.total_ms += other.total_ms;
+        self.sum_squares_ms += other.sum_squares_ms;
+        self.planner_cost += other.planner_cost;
+    }
+}
+
 /// A statement as it was run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SampleRow {
     pub queryid: i64,
     pub role_id: u32,
     pub relations_hash: i64,
     pub nested: bool,
+    pub relations: Vec<u32>,
     pub tenant_id: String,
     pub query: String,
     pub normalised: Option<String>,
@@ -82,59 +121,127 @@ pub struct Filter {
 /// Key of the advisory lock that flushes take: a caller that keeps its transaction open must not make the worker wait on rows.
 const FLUSH_LOCK: i64 = 0x1D7_F1A5;
 
+/// Waits a little for the right to flush.
+///
+/// # Errors
+/// `InUse` when another session does not end its transaction.
+pub fn wait_flush_lock() -> Result<()> {
+    for _ in 0..250 {
+        if try_flush_lock()? {
+            return Ok(());
+        }
+        crate::pg::time::sleep(Duration::from_millis(20));
+    }
+    Err(Error::new(Kind::InUse, "the workload is being written by another session")
+        .detail("A transaction that called capture_flush() or an import has not ended yet.")
+        .hint("Try again when it has ended."))
+}
+
 /// Takes the right to flush until the end of the transaction; `false` when another session has it.
 pub fn try_flush_lock() -> Result<bool> {
     let got = spi::value("SELECT pg_catalog.pg_try_advisory_xact_lock(($1->>'key')::bigint)", json!({ "key": FLUSH_LOCK }))?;
     Ok(got.unwrap_or(false))
 }
 
-/// Adds executions to the current span of time. A span begins at every multiple of `bucket` and at every cut.
-pub fn record(counted: &[Counted], bucket: Duration) -> Result<()> {
+/// Figures of several rows `p` as those of one, in the order of the columns of workload_stats.
+const SUMS: &str = "pg_catalog.sum(p.calls), pg_catalog.sum(p.errors), pg_catalog.sum(p.error_ms), pg_catalog.sum(p.rows), pg_catalog.sum(p.total_ms),
+    pg_catalog.sum(p.sum_squares_ms), COALESCE(pg_catalog.min(p.min_ms) FILTER (WHERE p.calls > 0), 0), pg_catalog.max(p.max_ms),
+    indexpilot.histogram_sum(p.histogram), pg_catalog.sum(p.planner_cost), pg_catalog.sum(p.shared_blocks_hit),
+    pg_catalog.sum(p.shared_blocks_read), pg_catalog.sum(p.temp_blocks), pg_catalog.sum(p.wal_bytes)";
+
+/// What becomes of a row of workload_stats, called `q`, that is there already.
+const ADD: &str = "ON CONFLICT (workload_id, tenant_id, bucket_at) DO UPDATE SET
+        min_ms = CASE WHEN q.calls = 0 THEN excluded.min_ms WHEN excluded.calls = 0 THEN q.min_ms
+                      ELSE LEAST(q.min_ms, excluded.min_ms) END,
+        max_ms = GREATEST(q.max_ms, excluded.max_ms),
+        calls = q.calls + excluded.calls, errors = q.errors + excluded.errors, error_ms = q.error_ms + excluded.error_ms,
+        rows = q.rows + excluded.rows, total_ms = q.total_ms + excluded.total_ms,
+        sum_squares_ms = q.sum_squares_ms + excluded.sum_squares_ms,
+        histogram = indexpilot.histogram_add(q.histogram, excluded.histogram),
+        planner_cost = q.planner_cost + excluded.planner_cost,
+        shared_blocks_hit = q.shared_blocks_hit + excluded.shared_blocks_hit,
+        shared_blocks_read = q.shared_blocks_read + excluded.shared_blocks_read,
+        temp_blocks = q.temp_blocks + excluded.temp_blocks, wal_bytes = q.wal_bytes + excluded.wal_bytes";
+
+/// What bounds the tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time that a span covers.
+    pub bucket: Duration,
+    /// Tenants that have rows of their own in each span of a template; the others count under no tenant.
+    pub tenants: u32,
+}
+
+/// Adds executions to their spans of time. A span begins at every multiple of `bucket` and at every cut; what says no time belongs
+/// to the current one. Of the tenants that are new to a span those with the longest time are kept apart.
+pub fn record(counted: &[Counted], limits: Limits) -> Result<()> {
     if counted.is_empty() {
         return Ok(());
     }
     spi::execute(
-        "WITH c AS (
-             SELECT * FROM pg_catalog.jsonb_to_recordset($1->'rows') AS c(queryid bigint, role_id oid, relations_hash bigint,
-                 nested boolean, relations oid[], relations_complete boolean, command text, tenant_id text, calls bigint,
-                 errors bigint, error_ms float8, rows bigint, total_ms float8,
+        &format!(
+            "WITH c AS (
+             SELECT * FROM pg_catalog.jsonb_to_recordset($1->'rows') AS c(at float8, own boolean, queryid bigint, role_id oid,
+                 relations_hash bigint, nested boolean, relations oid[], relations_complete boolean, command text, tenant_id text,
+                 calls bigint, errors bigint, error_ms float8, rows bigint, total_ms float8,
                  sum_squares_ms float8, min_ms float8, max_ms float8, histogram bigint[], planner_cost float8,
                  shared_blocks_hit bigint, shared_blocks_read bigint, temp_blocks bigint, wal_bytes bigint)
          ), t AS (
-             INSERT INTO indexpilot.workload AS w (queryid, role_id, relations_hash, nested, relations, relations_complete, command)
-             SELECT DISTINCT ON (queryid, role_id, relations_hash, nested) queryid, role_id, relations_hash, nested, relations,
-                    relations_complete, command
-               FROM c ORDER BY queryid, role_id, relations_hash, nested
-             ON CONFLICT (queryid, role_id, relations_hash, nested) DO UPDATE SET last_seen_at = pg_catalog.now(),
+             INSERT INTO indexpilot.workload AS w (queryid, role_id, relations_hash, nested, relations, relations_complete, command,
+                    captured_calls, first_seen_at, last_seen_at)
+             SELECT queryid, role_id, relations_hash, nested, pg_catalog.min(relations),
+                    pg_catalog.bool_and(relations_complete), pg_catalog.min(command),
+                    COALESCE(pg_catalog.sum(calls) FILTER (WHERE own), 0),
+                    COALESCE(pg_catalog.to_timestamp(pg_catalog.min(at)), pg_catalog.now()),
+                    CASE WHEN pg_catalog.count(at) = pg_catalog.count(*) THEN pg_catalog.to_timestamp(pg_catalog.max(at))
+                         ELSE pg_catalog.now() END
+               FROM c GROUP BY queryid, role_id, relations_hash, nested ORDER BY queryid, role_id, relations_hash, nested
+             ON CONFLICT (queryid, role_id, relations_hash, nested) DO UPDATE SET
+                 first_seen_at = LEAST(w.first_seen_at, excluded.first_seen_at),
+                 last_seen_at = GREATEST(w.last_seen_at, excluded.last_seen_at),
+                 captured_calls = w.captured_calls + excluded.captured_calls,
+                 relations_complete = excluded.relations_complete,
                  command = CASE WHEN excluded.command = 'unknown' THEN w.command ELSE excluded.command END
              RETURNING id, queryid, role_id, relations_hash, nested
          ), span AS (
-             SELECT GREATEST(pg_catalog.date_bin(pg_catalog.make_interval(secs => ($1->>'bucket_s')::float8),
-                 pg_catalog.clock_timestamp(), '2000-01-01'), last_cut_at) AS at FROM indexpilot.control
+             SELECT pg_catalog.make_interval(secs => ($1->>'bucket_s')::float8) AS length, last_cut_at AS cut FROM indexpilot.control
+         ), n AS (
+             SELECT t.id, LEAST(COALESCE(pg_catalog.to_timestamp(c.at), pg_catalog.clock_timestamp()), pg_catalog.clock_timestamp()) AS ran_at, c.*
+               FROM c JOIN t USING (queryid, role_id, relations_hash, nested)
+         ), placed AS (
+             SELECT n.*, GREATEST(pg_catalog.date_bin(span.length, ran_at, '2000-01-01'), CASE WHEN ran_at >= span.cut THEN span.cut END)
+                    AS bucket_at FROM n CROSS JOIN span
+         ), known AS (
+             SELECT q.workload_id, q.bucket_at, q.tenant_id FROM indexpilot.workload_stats q
+              WHERE q.tenant_id <> '' AND (q.workload_id, q.bucket_at) IN (SELECT id, bucket_at FROM placed)
+         ), asked AS (
+             SELECT p.id, p.bucket_at, p.tenant_id, pg_catalog.sum(p.total_ms + p.error_ms) AS ms FROM placed p
+              WHERE p.tenant_id <> '' AND (p.id, p.bucket_at, p.tenant_id) NOT IN (SELECT workload_id, bucket_at, tenant_id FROM known)
+              GROUP BY p.id, p.bucket_at, p.tenant_id
+         ), apart AS (
+             SELECT workload_id AS id, bucket_at, tenant_id FROM known
+              UNION ALL
+             SELECT id, bucket_at, tenant_id
+               FROM (SELECT a.id, a.bucket_at, a.tenant_id,
+                            pg_catalog.row_number() OVER (PARTITION BY a.id, a.bucket_at ORDER BY a.ms DESC, a.tenant_id)
+                          + (SELECT pg_catalog.count(*) FROM known k WHERE k.workload_id = a.id AND k.bucket_at = a.bucket_at) AS nth
+                       FROM asked a) r
+              WHERE nth <= ($1->>'tenants')::bigint
          )
-         INSERT INTO indexpilot.query_stats AS q
-         SELECT t.id, c.tenant_id, span.at, c.calls, c.errors, c.error_ms, c.rows, c.total_ms, c.sum_squares_ms, c.min_ms, c.max_ms,
-                c.histogram, c.planner_cost, c.shared_blocks_hit, c.shared_blocks_read, c.temp_blocks, c.wal_bytes
-           FROM c JOIN t USING (queryid, role_id, relations_hash, nested) CROSS JOIN span
-          ORDER BY t.id, c.tenant_id
-         ON CONFLICT (workload_id, tenant_id, bucket_at) DO UPDATE SET
-             calls = q.calls + excluded.calls, errors = q.errors + excluded.errors, error_ms = q.error_ms + excluded.error_ms,
-             rows = q.rows + excluded.rows, total_ms = q.total_ms + excluded.total_ms,
-             sum_squares_ms = q.sum_squares_ms + excluded.sum_squares_ms,
-             min_ms = LEAST(q.min_ms, excluded.min_ms), max_ms = GREATEST(q.max_ms, excluded.max_ms),
-             histogram = (SELECT pg_catalog.array_agg(COALESCE(a, 0) + COALESCE(b, 0) ORDER BY i)
-                            FROM ROWS FROM (pg_catalog.unnest(q.histogram), pg_catalog.unnest(excluded.histogram))
-                                 WITH ORDINALITY AS h(a, b, i)),
-             planner_cost = q.planner_cost + excluded.planner_cost,
-             shared_blocks_hit = q.shared_blocks_hit + excluded.shared_blocks_hit,
-             shared_blocks_read = q.shared_blocks_read + excluded.shared_blocks_read,
-             temp_blocks = q.temp_blocks + excluded.temp_blocks, wal_bytes = q.wal_bytes + excluded.wal_bytes",
-        json!({ "rows": counted, "bucket_s": bucket.as_secs_f64() }),
+         INSERT INTO indexpilot.workload_stats AS q
+         SELECT p.id, COALESCE(a.tenant_id, '') AS tenant, p.bucket_at, {SUMS}
+           FROM placed p LEFT JOIN apart a ON a.id = p.id AND a.bucket_at = p.bucket_at AND a.tenant_id = p.tenant_id
+          GROUP BY p.id, tenant, p.bucket_at
+          ORDER BY p.id, tenant, p.bucket_at
+         {ADD}"),
+        json!({ "rows": counted, "bucket_s": limits.bucket.as_secs_f64(), "tenants": limits.tenants }),
     )?;
     Ok(())
 }
 
-/// Keeps new samples, at most `keep` of each template: the newest.
+/// Keeps new samples, at most `keep` of each template: of each tenant first one, then the second, and so on; among those of a tenant
+/// chance decides (`workload_sample.priority`). A statement without constants is kept once for each tenant. A sample may come before
+/// its statement has ended and was counted, so it brings its template with it.
 pub fn add_samples(samples: &[SampleRow], keep: usize) -> Result<()> {
     if samples.is_empty() {
         return Ok(());
@@ -142,24 +249,35 @@ pub fn add_samples(samples: &[SampleRow], keep: usize) -> Result<()> {
     spi::execute(
         "WITH s AS (
              SELECT * FROM pg_catalog.jsonb_to_recordset($1->'rows') AS s(queryid bigint, role_id oid, relations_hash bigint,
-                 nested boolean, tenant_id text, query text, normalised text, fingerprint text, search_path text, parameter_types oid[],
-                 parameter_values text[])
+                 nested boolean, relations oid[], tenant_id text, query text, normalised text, fingerprint text, search_path text,
+                 parameter_types oid[], parameter_values text[])
          ), t AS (
-             UPDATE indexpilot.workload w
-                SET query = COALESCE(w.query, s.normalised), fingerprint = COALESCE(w.fingerprint, s.fingerprint)
-               FROM s WHERE w.queryid = s.queryid AND w.role_id = s.role_id AND w.relations_hash = s.relations_hash
-                AND w.nested = s.nested
-          RETURNING w.id, w.queryid, w.role_id, w.relations_hash, w.nested
+             INSERT INTO indexpilot.workload AS w (queryid, role_id, relations_hash, nested, relations, query, fingerprint)
+             SELECT queryid, role_id, relations_hash, nested, pg_catalog.min(relations), pg_catalog.min(normalised),
+                    pg_catalog.min(fingerprint)
+               FROM s GROUP BY queryid, role_id, relations_hash, nested ORDER BY queryid, role_id, relations_hash, nested
+             ON CONFLICT (queryid, role_id, relations_hash, nested) DO UPDATE SET
+                 query = COALESCE(w.query, excluded.query), fingerprint = COALESCE(w.fingerprint, excluded.fingerprint)
+             RETURNING id, queryid, role_id, relations_hash, nested
          )
          INSERT INTO indexpilot.workload_sample (workload_id, tenant_id, query, search_path, parameter_types, parameter_values)
          SELECT DISTINCT t.id, s.tenant_id, s.query, s.search_path, s.parameter_types, s.parameter_values
-           FROM s JOIN t USING (queryid, role_id, relations_hash, nested)",
+           FROM s JOIN t USING (queryid, role_id, relations_hash, nested)
+          WHERE s.query IS DISTINCT FROM s.normalised OR pg_catalog.array_remove(s.parameter_values, NULL) <> '{}'
+             OR NOT EXISTS (SELECT FROM indexpilot.workload_sample o
+                             WHERE o.workload_id = t.id AND o.tenant_id = s.tenant_id AND o.query = s.query
+                               AND o.search_path = s.search_path AND o.parameter_types = s.parameter_types
+                               AND o.parameter_values = s.parameter_values)",
         json!({ "rows": samples }),
     )?;
     spi::execute(
         "DELETE FROM indexpilot.workload_sample d USING (
-             SELECT id, pg_catalog.row_number() OVER (PARTITION BY workload_id ORDER BY id DESC) AS n
-               FROM indexpilot.workload_sample) r
+             SELECT id, pg_catalog.row_number() OVER (PARTITION BY workload_id ORDER BY nth, priority DESC, id DESC) AS n
+               FROM (SELECT id, workload_id, priority,
+                            pg_catalog.row_number() OVER (PARTITION BY workload_id, tenant_id ORDER BY priority DESC, id DESC) AS nth
+                       FROM indexpilot.workload_sample
+                      WHERE workload_id IN (SELECT workload_id FROM indexpilot.workload_sample
+                                             GROUP BY workload_id HAVING pg_catalog.count(*) > ($1->>'keep')::bigint)) s) r
           WHERE d.id = r.id AND r.n > ($1->>'keep')::bigint",
         json!({ "keep": keep }),
     )?;
@@ -169,7 +287,7 @@ pub fn add_samples(samples: &[SampleRow], keep: usize) -> Result<()> {
 /// The templates that have samples, each with them, and the hours that the statistics span.
 pub fn templates(filter: &Filter) -> Result<(Vec<Template>, f64)> {
     let hours: Option<f64> = spi::value(
-        "SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(bucket_at))::float8 / 3600 FROM indexpilot.query_stats",
+        "SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(bucket_at))::float8 / 3600 FROM indexpilot.workload_stats",
         json!({}),
     )?;
     let templates = spi::rows(
@@ -178,7 +296,7 @@ pub fn templates(filter: &Filter) -> Result<(Vec<Template>, f64)> {
                 (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('query', s.query, 'search_path', s.search_path,
                          'parameter_types', s.parameter_types::bigint[], 'parameter_values', s.parameter_values) ORDER BY s.id DESC)
                    FROM indexpilot.workload_sample s WHERE s.workload_id = w.id) AS samples
-           FROM indexpilot.workload w JOIN indexpilot.query_stats q ON q.workload_id = w.id
+           FROM indexpilot.workload w JOIN indexpilot.workload_stats q ON q.workload_id = w.id
           WHERE w.command IN ('select', 'insert', 'update', 'delete', 'merge')
             AND (pg_catalog.jsonb_array_length($1->'filter'->'tables') = 0
                  OR w.relations && ARRAY(SELECT e::oid FROM pg_catalog.jsonb_array_elements_text($1->'filter'->'tables') e))
@@ -206,25 +324,100 @@ pub fn set_plan_states(planned: &[(i64, f64)], failed: &[(i64, String)]) -> Resu
     Ok(())
 }
 
+/// Joins the spans of each hour that is over for two hours, so that old times take little room. What a cut parts stays apart. The
+/// caller has the right to flush.
+pub fn join_hours(tenants: u32) -> Result<()> {
+    // Older spans were joined before; those of a longer pause stay as they are until their time is over.
+    const HOURS: &str = "q.bucket_at >= pg_catalog.date_bin('1 hour', pg_catalog.now() - interval '4 hours', '2000-01-01')
+        AND q.bucket_at < pg_catalog.date_bin('1 hour', pg_catalog.now() - interval '2 hours', '2000-01-01')";
+    let some: Option<bool> = spi::value(
+        &format!(
+            "SELECT EXISTS (SELECT FROM indexpilot.workload_stats q
+                             WHERE {HOURS} AND q.bucket_at <> pg_catalog.date_bin('1 hour', q.bucket_at, '2000-01-01')) AS some"
+        ),
+        json!({}),
+    )?;
+    if some != Some(true) {
+        return Ok(());
+    }
+    spi::execute(
+        &format!(
+            "WITH spans AS (
+                 SELECT b.bucket_at, GREATEST(pg_catalog.date_bin('1 hour', b.bucket_at, '2000-01-01'),
+                        (SELECT pg_catalog.max(a.finished_at) FROM indexpilot.actions a WHERE a.finished_at <= b.bucket_at)) AS whole
+                   FROM (SELECT DISTINCT q.bucket_at FROM indexpilot.workload_stats q WHERE {HOURS}) b
+             ), ranked AS (
+                 SELECT q.workload_id, s.whole, q.tenant_id,
+                        pg_catalog.row_number() OVER (PARTITION BY q.workload_id, s.whole
+                            ORDER BY pg_catalog.sum(q.total_ms + q.error_ms) DESC, q.tenant_id) AS nth
+                   FROM indexpilot.workload_stats q JOIN spans s ON s.bucket_at = q.bucket_at
+                  WHERE q.tenant_id <> '' GROUP BY q.workload_id, s.whole, q.tenant_id
+             ), gone AS (
+                 DELETE FROM indexpilot.workload_stats q USING spans s
+                  WHERE q.bucket_at = s.bucket_at
+                    AND (s.whole <> s.bucket_at OR EXISTS (
+                         SELECT FROM ranked r WHERE r.workload_id = q.workload_id AND r.whole = s.whole AND r.tenant_id = q.tenant_id
+                            AND r.nth > ($1->>'tenants')::bigint))
+                 RETURNING q.*, s.whole
+             )
+             INSERT INTO indexpilot.workload_stats AS q
+             SELECT p.workload_id, COALESCE(r.tenant_id, '') AS tenant, p.whole, {SUMS}
+               FROM gone p LEFT JOIN ranked r ON r.workload_id = p.workload_id AND r.whole = p.whole AND r.tenant_id = p.tenant_id
+                                             AND r.nth <= ($1->>'tenants')::bigint
+              GROUP BY p.workload_id, tenant, p.whole
+             {ADD}"
+        ),
+        json!({ "tenants": tenants }),
+    )?;
+    Ok(())
+}
+
 /// Deletes statistics older than `keep`, and templates that have none left.
 pub fn retain(keep: Duration) -> Result<()> {
     let args = json!({ "keep_s": keep.as_secs_f64() });
-    spi::execute(
-        "DELETE FROM indexpilot.query_stats
+    for sql in [
+        "DELETE FROM indexpilot.workload_stats
           WHERE bucket_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)",
-        args.clone(),
-    )?;
-    spi::execute(
         "DELETE FROM indexpilot.workload w
           WHERE w.last_seen_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)
-            AND NOT EXISTS (SELECT FROM indexpilot.query_stats q WHERE q.workload_id = w.id)",
-        args,
-    )?;
+            AND NOT EXISTS (SELECT FROM indexpilot.workload_stats q WHERE q.workload_id = w.id)",
+        // A document that is brought again after this long has nothing that would be kept.
+        "DELETE FROM indexpilot.workload_imports
+          WHERE imported_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)",
+    ] {
+        spi::execute(sql, args.clone())?;
+    }
     Ok(())
+}
+
+/// Gives up templates when there are more than `most`: those with the least execution time, which counts half for every day that
+/// they were not seen. What a living index is being judged by stays. Returns how many went.
+pub fn prune(most: usize) -> Result<u64> {
+    let pruned = spi::execute(
+        "DELETE FROM indexpilot.workload d USING (
+             SELECT w.id FROM indexpilot.workload w
+               LEFT JOIN (SELECT workload_id, pg_catalog.sum(total_ms + error_ms) AS ms FROM indexpilot.workload_stats
+                           GROUP BY workload_id) q ON q.workload_id = w.id
+              WHERE NOT EXISTS (SELECT FROM indexpilot.recommendations r JOIN indexpilot.actions a ON a.recommendation_id = r.id
+                                 WHERE a.state IN ('queued', 'building', 'built', 'verifying') AND w.id = ANY (r.workload_ids))
+              ORDER BY COALESCE(q.ms, 0) * pg_catalog.power(0.5::float8, LEAST(1000, EXTRACT(epoch FROM pg_catalog.now() - w.last_seen_at) / 86400)::float8),
+                       w.last_seen_at, w.id
+              LIMIT GREATEST(0, (SELECT pg_catalog.count(*) FROM indexpilot.workload) - ($1->>'most')::bigint)) r
+          WHERE d.id = r.id",
+        json!({ "most": most }),
+    )?;
+    if pruned > 0 {
+        spi::execute(
+            "UPDATE indexpilot.control SET templates_pruned = templates_pruned + ($1->>'pruned')::bigint",
+            json!({ "pruned": pruned }),
+        )?;
+    }
+    Ok(pruned)
 }
 
 /// Forgets everything that was captured.
 pub fn reset() -> Result<()> {
     spi::execute("DELETE FROM indexpilot.workload", json!({}))?;
+    spi::execute("DELETE FROM indexpilot.reported_stats", json!({}))?;
     Ok(())
 }

@@ -11,6 +11,8 @@ type Row = (String, Option<String>, String);
 #[derive(Deserialize)]
 struct Counts {
     templates: i64,
+    pruned: i64,
+    reported: i64,
     unplannable: i64,
     samples: i64,
     queued: i64,
@@ -89,6 +91,8 @@ pub fn rows() -> Result<Vec<Row>> {
     add("builder_pid", pid(here.map(|k| k.builder)), "Process that carries out actions in this database");
     let counts: Option<Counts> = spi::row(
         "SELECT (SELECT pg_catalog.count(*) FROM indexpilot.workload) AS templates,
+                (SELECT templates_pruned FROM indexpilot.control) AS pruned,
+                (SELECT pg_catalog.count(*) FROM indexpilot.reported_stats) AS reported,
                 (SELECT pg_catalog.count(*) FROM indexpilot.workload WHERE plan_state = 'unplannable') AS unplannable,
                 (SELECT pg_catalog.count(*) FROM indexpilot.workload_sample) AS samples,
                 pg_catalog.count(*) FILTER (WHERE state = 'queued') AS queued,
@@ -102,8 +106,14 @@ pub fn rows() -> Result<Vec<Row>> {
         json!({}),
     )?;
     if let Some(n) = counts {
+        add(
+            "templates",
+            Some(format!("{} of {}", n.templates, guc::capture_max_templates())),
+            "Query templates known in this database, of those that are kept",
+        );
         for (name, value, what) in [
-            ("templates", n.templates, "Query templates known in this database"),
+            ("templates_pruned", n.pruned, "Templates that were given up because there were more than that"),
+            ("reports_waiting", n.reported, "Calls of log_query_stat() that wait for the next flush"),
             ("templates_unplannable", n.unplannable, "Templates whose samples could not be planned again"),
             ("samples", n.samples, "Statements kept for what-if planning"),
             ("recommendations_proposed", n.proposed, "Decisions that wait for approve() or reject()"),

@@ -176,7 +176,7 @@ fn a_dropped_extension_leaves_the_indexes_and_no_process() -> Result<()> {
     wait_for_capture(&mut other)?;
     other.batch_execute("CREATE TABLE witness (n integer)")?;
     let mut visits = |times: i64, db: &mut Client, check: &mut dyn FnMut(&mut Client) -> Result<()>| -> Result<()> {
-        let seen = "SELECT coalesce(sum(s.calls), 0)::bigint FROM indexpilot.query_stats s \
+        let seen = "SELECT coalesce(sum(s.calls), 0)::bigint FROM indexpilot.workload_stats s \
                     JOIN indexpilot.workload w ON w.id = s.workload_id AND w.relations @> ARRAY['witness'::regclass::oid]";
         for _ in 0..times {
             let before = number(&mut other, seen)?;
@@ -358,7 +358,7 @@ fn an_index_that_slows_its_query_is_taken_back() -> Result<()> {
     let mut db = connect(&cluster)?;
     db.batch_execute(
         "CREATE FUNCTION measured(at timestamptz, ms float8, bucket integer) RETURNS void LANGUAGE sql AS $$ \
-           INSERT INTO indexpilot.query_stats (workload_id, bucket_at, calls, errors, error_ms, rows, total_ms, sum_squares_ms, \
+           INSERT INTO indexpilot.workload_stats (workload_id, bucket_at, calls, errors, error_ms, rows, total_ms, sum_squares_ms, \
              min_ms, max_ms, histogram, planner_cost, shared_blocks_hit, shared_blocks_read, temp_blocks, wal_bytes) \
            SELECT w.id, at, 100, 0, 0, 100, 100 * ms, 101 * ms * ms, ms, ms, \
              (SELECT array_agg(CASE WHEN i = bucket THEN 100 ELSE 0 END::bigint ORDER BY i) FROM generate_series(1, 112) i), \

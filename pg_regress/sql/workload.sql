@@ -1,0 +1,158 @@
+-- The workload as users see it: views, questions, reports of applications, documents of standbys, and who sees what.
+SET timezone = 'UTC';
+SELECT indexpilot.capture_reset();
+CREATE ROLE regress_indexpilot_a;
+CREATE ROLE regress_indexpilot_b;
+CREATE ROLE regress_indexpilot_monitor;
+GRANT pg_monitor TO regress_indexpilot_monitor;
+GRANT USAGE ON SCHEMA shop, indexpilot TO regress_indexpilot_a, regress_indexpilot_b;
+GRANT SELECT ON shop.orders, shop.customers TO regress_indexpilot_a, regress_indexpilot_b;
+GRANT SELECT ON indexpilot.queries, indexpilot.query_stats, indexpilot.workload_samples TO regress_indexpilot_a, regress_indexpilot_b;
+GRANT EXECUTE ON FUNCTION indexpilot.may_see(oid, text), indexpilot.histogram_percentile(bigint[], float8), indexpilot.histogram_add(bigint[], bigint[]),
+  indexpilot.histogram_sum(bigint[]), indexpilot.get_query_stats(interval, text, regclass, integer), indexpilot.export_workload(interval),
+  indexpilot.log_query_stat(text, float8, bigint, text, bigint) TO regress_indexpilot_a, regress_indexpilot_b;
+
+-- percentiles
+SELECT indexpilot.histogram_add('{1,2}', '{1,2,3}') AS added, indexpilot.histogram_add(NULL, '{1}') AS one, indexpilot.histogram_add(NULL, NULL) IS NULL AS none;
+SELECT indexpilot.histogram_sum(h) AS sum FROM (VALUES ('{1,2}'::bigint[]), (NULL), ('{0,5,1}')) AS v(h);
+SELECT indexpilot.histogram_percentile('{0,0}', 0.5) AS nothing, round(indexpilot.histogram_percentile(('{' || repeat('0,', 39) || '9,0,0,0,1}')::bigint[], 0.5)::numeric, 3) AS p50,
+  round(indexpilot.histogram_percentile(('{' || repeat('0,', 39) || '9,0,0,0,1}')::bigint[], 0.99)::numeric, 3) AS p99;
+
+-- two roles, and two tenants of one of them
+SET ROLE regress_indexpilot_a;
+SELECT count(*) AS a FROM shop.orders WHERE note = 'a secret of a';
+RESET ROLE;
+SET indexpilot.tenant_id = 't1';
+SET ROLE regress_indexpilot_b;
+SELECT count(*) AS b FROM shop.customers WHERE nickname = 'a secret of b for t1';
+RESET ROLE;
+SET indexpilot.tenant_id = 't2';
+SET ROLE regress_indexpilot_b;
+SELECT count(*) AS b FROM shop.customers WHERE nickname = 'a secret of b for t2';
+RESET ROLE;
+RESET indexpilot.tenant_id;
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+
+SELECT role_name, nested, query, command, tables, calls, errors, rows, p50_ms > 0 AND p95_ms >= p50_ms AND p99_ms >= p95_ms AS percentiles, min_ms <= max_ms AS times
+  FROM indexpilot.queries WHERE role_name ~ '^regress_indexpilot' ORDER BY role_name;
+SELECT role_name, tenant_id, tables, calls, mean_ms > 0 AS mean, stddev_ms = 0 AS stddev, mean_cost > 0 AS cost, (SELECT sum(n) FROM unnest(histogram) n) = calls AS histogram
+  FROM indexpilot.query_stats WHERE role_name ~ '^regress_indexpilot' ORDER BY role_name, tenant_id;
+SELECT q.role_name, s.tenant_id, s.query FROM indexpilot.workload_samples s JOIN indexpilot.queries q ON q.id = s.workload_id
+ WHERE q.role_name ~ '^regress_indexpilot' ORDER BY q.role_name, s.tenant_id;
+SELECT role_name, query, calls FROM indexpilot.get_query_stats(table_name => 'shop.customers') WHERE role_name ~ '^regress_indexpilot' ORDER BY role_name;
+SELECT role_name, calls FROM indexpilot.get_query_stats(since => NULL, tenant_id => 't2');
+SELECT count(*) AS row FROM indexpilot.get_query_stats(max_rows => 1);
+
+-- each sees its own, whatever it asks, and through conditions of its own making too
+CREATE FUNCTION shop.peek(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE NOTICE 'seen: %', $1; RETURN true; END $$;
+SET ROLE regress_indexpilot_a;
+SELECT role_name, calls FROM indexpilot.queries WHERE role_name ~ '^regress_indexpilot';
+SELECT DISTINCT role_name FROM indexpilot.query_stats;
+SELECT query FROM indexpilot.workload_samples WHERE shop.peek(query) ORDER BY 1;
+SELECT DISTINCT role_name FROM indexpilot.get_query_stats(since => NULL);
+SELECT t->>'query' AS query, s->>'query' AS sample FROM jsonb_array_elements(indexpilot.export_workload()->'templates') t, jsonb_array_elements(t->'samples') s
+ WHERE s->>'query' ~ 'secret of' ORDER BY 1, 2;
+SELECT * FROM indexpilot.workload;
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.workload_sample;
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.workload_stats;
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.reported_stats;
+\echo :LAST_ERROR_SQLSTATE
+SET indexpilot.tenant_id = 't1';
+\echo :LAST_ERROR_SQLSTATE
+SET indexpilot.capture_literals = off;
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.import_workload('{}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.import_pg_stat_statements();
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+-- a tenant sees nothing of another, and cannot become it
+SET indexpilot.tenant_id = 't1';
+SET ROLE regress_indexpilot_b;
+SELECT role_name, tables, calls FROM indexpilot.queries;
+SELECT tenant_id, calls FROM indexpilot.query_stats WHERE NOT nested;
+SELECT tenant_id, query FROM indexpilot.workload_samples;
+SELECT count(*) AS others FROM indexpilot.get_query_stats(since => NULL, tenant_id => 't2');
+SELECT DISTINCT s->>'tenant_id' AS tenant FROM jsonb_array_elements(indexpilot.export_workload()->'templates') t, jsonb_array_elements(t->'stats') s;
+SET indexpilot.tenant_id = 't2';
+\echo :LAST_ERROR_SQLSTATE
+RESET indexpilot.tenant_id;
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+RESET indexpilot.tenant_id;
+SET ROLE regress_indexpilot_monitor;
+SELECT DISTINCT role_name FROM indexpilot.queries WHERE role_name ~ '^regress_indexpilot' ORDER BY 1;
+RESET ROLE;
+
+-- an application reports itself: to the template that capture made, whatever the constants
+SET ROLE regress_indexpilot_a;
+SELECT indexpilot.log_query_stat('SELECT count(*) AS a FROM shop.orders WHERE note = ''another''', 12.5, 3);
+SELECT indexpilot.log_query_stat('SELECT count(*) AS a FROM shop.orders WHERE note = ''a third'';', 7.5, 1, 'acme', 9);
+-- first reported, then run: one template too
+SELECT indexpilot.log_query_stat('SELECT id FROM shop.orders WHERE status = ''gone''', 1);
+SELECT id FROM shop.orders WHERE status = 'nowhere';
+RESET ROLE;
+SELECT name, value FROM indexpilot.status WHERE name = 'reports_waiting';
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+SELECT name, value FROM indexpilot.status WHERE name = 'reports_waiting';
+SELECT query, calls, rows FROM indexpilot.queries WHERE role_name = 'regress_indexpilot_a' AND tables = ARRAY['shop.orders'::regclass] AND NOT nested ORDER BY query COLLATE "C";
+SELECT tenant_id, calls, total_ms, round(p50_ms::numeric, 1) AS p50 FROM indexpilot.query_stats WHERE role_name = 'regress_indexpilot_a' AND tenant_id <> '';
+
+-- a standby sends what it ran: here the same document, as if it came from one
+SELECT set_config('regress.document', (indexpilot.export_workload(since => '1 hour') || '{"id": "6f1c2a34-0000-4000-8000-0123456789ab"}')::text, false) IS NOT NULL AS exported;
+SELECT doc->>'format' AS format, doc->>'version' AS version, doc->'literals' AS literals, doc->'source'->'standby' AS standby FROM (SELECT current_setting('regress.document')::jsonb AS doc) d;
+SELECT sum(calls) AS calls FROM indexpilot.queries WHERE role_name ~ '^regress_indexpilot' \gset before_
+SELECT indexpilot.import_workload(current_setting('regress.document')::jsonb);
+\echo :LAST_ERROR_SQLSTATE
+SELECT set_config('regress.document', jsonb_set(current_setting('regress.document')::jsonb, '{source,standby}', 'true')::text, false) IS NOT NULL AS exported;
+SELECT indexpilot.import_workload(current_setting('regress.document')::jsonb) > 0 AS counted;
+SELECT indexpilot.import_workload(current_setting('regress.document')::jsonb) AS again;
+SELECT sum(calls) = 2 * :before_calls AS doubled FROM indexpilot.queries WHERE role_name ~ '^regress_indexpilot';
+SELECT document_id, templates > 0 AS templates, calls > 0 AS calls FROM indexpilot.workload_imports;
+-- what is no such document changes nothing
+SELECT indexpilot.import_workload('[]');
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.import_workload(NULL);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.import_workload('{"format": "indexpilot workload", "version": 99}');
+\echo :LAST_ERROR_SQLSTATE
+\set VERBOSITY terse
+SELECT indexpilot.import_workload(jsonb_set(current_setting('regress.document')::jsonb, '{source,system_identifier}', '"1"'));
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.import_workload(jsonb_set(current_setting('regress.document')::jsonb, '{source,database_id}', '1'));
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.import_workload(jsonb_set(current_setting('regress.document')::jsonb, '{templates,0,stats,0,calls}', '-1') || '{"id": "6f1c2a34-0000-4000-8000-0123456789ac"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.import_workload(jsonb_set(current_setting('regress.document')::jsonb, '{templates,0,stats,0,total_ms}', '-1') || '{"id": "6f1c2a34-0000-4000-8000-0123456789ac"}');
+\echo :LAST_ERROR_SQLSTATE
+\set VERBOSITY default
+SELECT count(*) AS documents FROM indexpilot.workload_imports;
+-- constants leave only when they may be kept
+SET indexpilot.capture_literals = off;
+SELECT indexpilot.export_workload()::text ~ 'secret' AS literals, indexpilot.export_workload()->'literals' AS said;
+RESET indexpilot.capture_literals;
+
+-- more tenants than are counted apart
+SELECT indexpilot.import_workload(jsonb_set(doc, '{templates}', jsonb_build_array(jsonb_set(doc->'templates'->0, '{stats}',
+         (SELECT jsonb_agg(doc->'templates'->0->'stats'->0 || jsonb_build_object('tenant_id', 'many' || i, 'total_ms', 1000 + i, 'calls', 1, 'at', extract(epoch FROM now()))) FROM generate_series(1, 30) i))))
+       || '{"id": "6f1c2a34-0000-4000-8000-0123456789ad"}')
+  FROM (SELECT current_setting('regress.document')::jsonb AS doc) d;
+SELECT count(*) BETWEEN 10 AND 20 AS tenants, bool_and(tenant_id > 'many1') AS heaviest, bool_or(tenant_id = 'many30') AS first FROM indexpilot.query_stats WHERE tenant_id LIKE 'many%';
+-- samples of one template: no more than twelve, of all tenants
+SELECT indexpilot.import_workload(jsonb_set(doc, '{templates}', jsonb_build_array(jsonb_set(doc->'templates'->0, '{samples}',
+         (SELECT jsonb_agg(jsonb_build_object('tenant_id', 't' || i % 3, 'query', 'SELECT ' || i, 'search_path', '')) FROM generate_series(1, 90) i))))
+       || '{"id": "6f1c2a34-0000-4000-8000-0123456789ae"}')
+  FROM (SELECT current_setting('regress.document')::jsonb AS doc) d;
+SELECT count(*) AS samples, count(DISTINCT tenant_id) >= 3 AS tenants FROM indexpilot.workload_samples s WHERE workload_id = (SELECT workload_id FROM indexpilot.workload_samples WHERE tenant_id = 't0' LIMIT 1);
+
+-- without pg_stat_statements there is no history
+SELECT indexpilot.import_pg_stat_statements();
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.capture_reset();
+SELECT count(*) AS templates FROM indexpilot.queries;
+DROP FUNCTION shop.peek(text);
+DROP OWNED BY regress_indexpilot_a, regress_indexpilot_b;
+DROP ROLE regress_indexpilot_a, regress_indexpilot_b, regress_indexpilot_monitor;

@@ -1,0 +1,29 @@
+-- Questions about the workload: functions over the views, with the views' rights.
+
+CREATE FUNCTION get_query_stats(
+    since interval DEFAULT '1 day', tenant_id text DEFAULT NULL, table_name pg_catalog.regclass DEFAULT NULL, max_rows integer DEFAULT 50)
+RETURNS TABLE (workload_id bigint, queryid bigint, role_name name, nested boolean, query text, tables pg_catalog.regclass[],
+    calls bigint, errors bigint, rows bigint, total_ms double precision, mean_ms double precision, stddev_ms double precision,
+    min_ms double precision, max_ms double precision, p50_ms double precision, p95_ms double precision, p99_ms double precision,
+    mean_cost double precision, shared_blocks_hit bigint, shared_blocks_read bigint, temp_blocks bigint, wal_bytes bigint)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT s.workload_id, s.queryid, s.role_name, s.nested, s.query, s.tables, s.calls, s.errors, s.rows, s.total_ms,
+           s.total_ms / NULLIF(s.calls, 0),
+           CASE WHEN s.calls > 0 THEN sqrt(GREATEST(s.squares / s.calls - (s.total_ms / s.calls) ^ 2, 0)) END, s.min_ms, s.max_ms,
+           indexpilot.histogram_percentile(s.histogram, 0.50), indexpilot.histogram_percentile(s.histogram, 0.95),
+           indexpilot.histogram_percentile(s.histogram, 0.99), s.cost / NULLIF(s.calls, 0),
+           s.shared_blocks_hit, s.shared_blocks_read, s.temp_blocks, s.wal_bytes
+      FROM (SELECT q.workload_id, q.queryid, q.role_name, q.nested, q.query, q.tables, sum(q.calls)::bigint AS calls,
+                   sum(q.errors)::bigint AS errors, sum(q.rows)::bigint AS rows, sum(q.total_ms) AS total_ms,
+                   sum(q.calls * (q.stddev_ms ^ 2 + q.mean_ms ^ 2)) AS squares, min(q.min_ms) AS min_ms, max(q.max_ms) AS max_ms,
+                   indexpilot.histogram_sum(q.histogram) AS histogram, sum(q.calls * q.mean_cost) AS cost,
+                   sum(q.shared_blocks_hit)::bigint AS shared_blocks_hit, sum(q.shared_blocks_read)::bigint AS shared_blocks_read,
+                   sum(q.temp_blocks)::bigint AS temp_blocks, sum(q.wal_bytes)::bigint AS wal_bytes
+              FROM indexpilot.query_stats q
+             WHERE ($1 IS NULL OR q.bucket_at >= now() - $1) AND ($2 IS NULL OR q.tenant_id = $2)
+               AND ($3 IS NULL OR $3 = ANY (q.tables))
+             GROUP BY q.workload_id, q.queryid, q.role_name, q.nested, q.query, q.tables) s
+     ORDER BY s.total_ms DESC, s.workload_id LIMIT $4
+$$;
+COMMENT ON FUNCTION get_query_stats(interval, text, pg_catalog.regclass, integer) IS
+'The heaviest query templates by execution time. since: how far back, NULL for everything. tenant_id, table_name: only what this tenant ran, only what uses this table. max_rows: how many';
