@@ -9,7 +9,7 @@ use super::{databases, sessions, tenants};
 use crate::guc;
 use crate::pg::shmem::{Region, shared};
 use crate::pg::single::Single;
-use crate::pg::statement::Dependencies;
+use crate::pg::statement::{Dependencies, Extent};
 use crate::pg::{own, session, time};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -98,6 +98,7 @@ struct Running {
     /// Address of the QueryDesc.
     id: usize,
     subtransaction: u32,
+    extent: Extent,
     place: Place,
     /// Inside ExecutorRun or ExecutorFinish since `started`.
     active: bool,
@@ -133,8 +134,17 @@ struct Backend {
 const IDLE: Execution =
     Execution { failed: false, ns: 0, rows: 0, planner_cost: 0.0, blocks_hit: 0, blocks_read: 0, blocks_temp: 0, wal_bytes: 0 };
 
-const NOTHING: Running =
-    Running { id: 0, subtransaction: 0, place: 0, active: false, ran: false, sampled: false, started: 0, so_far: IDLE };
+const NOTHING: Running = Running {
+    id: 0,
+    subtransaction: 0,
+    extent: Extent::ALL,
+    place: 0,
+    active: false,
+    ran: false,
+    sampled: false,
+    started: 0,
+    so_far: IDLE,
+};
 
 // All zeros, so that it costs a session no memory but what it uses.
 static BACKEND: Single<Backend> = Single::new(Backend {
@@ -279,6 +289,16 @@ pub struct Begun {
     pub id: usize,
     pub subtransaction: u32,
     pub planner_cost: f64,
+    /// Where it stands in its text.
+    pub extent: Extent,
+}
+
+/// A statement of which a sample is wanted.
+pub struct Wanted {
+    pub key: Key,
+    pub hash: u64,
+    pub template: Template,
+    pub extent: Extent,
 }
 
 /// What a template can be known by without a look at its plan's tables: of a statement that a client sent, without a tenant.
@@ -358,6 +378,7 @@ impl Backend {
         *running = Running {
             id: begun.id,
             subtransaction: begun.subtransaction,
+            extent: begun.extent,
             place,
             active: false,
             ran: false,
@@ -385,15 +406,20 @@ pub fn forget(id: usize) {
     });
 }
 
-/// The template of a running statement.
-pub fn template(id: usize) -> Option<(Key, u64, Template)> {
+/// The running statement, of which a sample is taken now.
+pub fn sampled_now(id: usize) -> Option<Wanted> {
     BACKEND
         .with(|b| {
-            let at = b.position(id)?;
-            let (key, hash, template) = b.local.key(b.running.get(at)?.place)?;
-            Some((*key, hash, *template))
+            let running = b.running.get(b.position(id)?)?;
+            b.wanted(running.place, running.extent)
         })
         .flatten()
+}
+
+impl Backend {
+    fn wanted(&self, place: Place, extent: Extent) -> Option<Wanted> {
+        self.local.key(place).map(|(key, hash, template)| Wanted { key: *key, hash, template: *template, extent })
+    }
 }
 
 /// Tenant of the outermost running statement.
@@ -438,14 +464,14 @@ pub fn pause(id: usize, cost: &Execution) {
     });
 }
 
-/// The statement is over. Its template, when a further sample of it is wanted.
+/// The statement is over; returned when a further sample of it is wanted.
 #[inline]
-pub fn end(id: usize) -> Option<(Key, u64, Template)> {
+pub fn end(id: usize) -> Option<Wanted> {
     BACKEND
         .with(|b| {
             let at = b.position(id)?;
             let over = b.running.get(at)?;
-            let (place, sampled) = (over.place, over.sampled);
+            let (place, sampled, extent) = (over.place, over.sampled, over.extent);
             if !over.ran {
                 b.local.close(place);
                 b.drop_at(at);
@@ -463,7 +489,7 @@ pub fn end(id: usize) -> Option<(Key, u64, Template)> {
             if sampled || !(known.sampled < FIRST_SAMPLES || known.lifetime.is_power_of_two()) {
                 return None;
             }
-            b.local.key(place).map(|(key, hash, template)| (*key, hash, *template))
+            b.wanted(place, extent)
         })
         .flatten()
 }

@@ -17,6 +17,7 @@ const DOLLAR: u8 = 6;
 const DASH: u8 = 7;
 const SLASH: u8 = 8;
 const WORD: u8 = 9;
+const SIGN: u8 = 10;
 
 /// What a byte begins.
 static CLASS: [u8; 256] = {
@@ -30,6 +31,7 @@ static CLASS: [u8; 256] = {
             b'"' => DOUBLE,
             b'$' => DOLLAR,
             b'-' => DASH,
+            b'+' => SIGN,
             b'/' => SLASH,
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..=0xFF => WORD,
             _ => SYMBOL,
@@ -56,21 +58,30 @@ pub fn identify(text: &[u8]) -> u64 {
     let text = text.get(..LIMIT).unwrap_or(text);
     let mut hash = SEED;
     let mut at = inside(text);
+    // The last token was a symbol after which an operand follows: a sign there belongs to a constant.
+    let mut operand = false;
     while let Some(&b) = text.get(at) {
         match CLASS[b as usize] {
             SPACE => at += 1,
+            SYMBOL if b == b'.' && operand && constant_after(text, at) => {
+                at = number(text, at + 1);
+                hash = add(hash, CONSTANT);
+                operand = false;
+            }
             SYMBOL => {
                 hash = add(hash, u64::from(b));
+                operand = b != b')' && b != b']';
                 // Most are followed by one blank, which need not go round.
                 at += 1 + usize::from(text.get(at + 1) == Some(&b' '));
             }
             WORD => {
-                let start = at;
-                (hash, at) = word(hash, text, at);
-                if text.get(at) == Some(&b'\'') && at - start == 1 && b"eEbBxXnN".contains(&b) {
-                    // Not a word but the beginning of a constant; what it added is part of every such constant.
-                    at = string(text, at, b == b'e' || b == b'E');
+                operand = false;
+                let prefix = prefix(text, at);
+                if prefix > 0 {
+                    at = string(text, at + prefix, b == b'e' || b == b'E');
                     hash = add(hash, CONSTANT);
+                } else {
+                    (hash, at) = word(hash, text, at);
                 }
                 at += usize::from(text.get(at) == Some(&b' '));
             }
@@ -78,20 +89,50 @@ pub fn identify(text: &[u8]) -> u64 {
                 let end = quoted(text, at, b'"');
                 hash = quoted_word(hash, text.get(at + 1..end.saturating_sub(1)).unwrap_or_default());
                 at = end;
+                operand = false;
             }
-            DOLLAR if text.get(at + 1).is_some_and(u8::is_ascii_digit) => (hash, at) = word(add(hash, u64::from(b)), text, at + 1),
+            DASH | SIGN if operand && constant_after(text, at) => {
+                at = number(text, at + 1);
+                hash = add(hash, CONSTANT);
+                operand = false;
+            }
+            DOLLAR if text.get(at + 1).is_some_and(u8::is_ascii_digit) => {
+                (hash, at) = word(add(hash, u64::from(b)), text, at + 1);
+                operand = false;
+            }
             class => {
                 let end = end_of(class, text, at);
                 if end == at + 1 && class != DIGIT {
                     hash = add(hash, u64::from(b));
+                    operand = true;
                 } else if class != DASH && class != SLASH {
                     hash = add(hash, CONSTANT);
+                    operand = false;
                 }
                 at = end;
             }
         }
     }
     (hash ^ (hash >> 29)).max(1)
+}
+
+/// Length of the letters before the quote of a constant: `E'…'`, `B'…'`, `X'…'`, `N'…'`, `U&'…'`; 0 when it is a word.
+#[inline]
+fn prefix(text: &[u8], at: usize) -> usize {
+    match (text.get(at), text.get(at + 1)) {
+        (Some(b'e' | b'E' | b'b' | b'B' | b'x' | b'X' | b'n' | b'N'), Some(b'\'')) => 1,
+        (Some(b'u' | b'U'), Some(b'&')) if text.get(at + 2) == Some(&b'\'') => 2,
+        _ => 0,
+    }
+}
+
+/// A digit follows, or a point and a digit; after a point itself only a digit.
+fn constant_after(text: &[u8], at: usize) -> bool {
+    match text.get(at + 1) {
+        Some(b'.') => text.get(at) != Some(&b'.') && text.get(at + 2).is_some_and(u8::is_ascii_digit),
+        Some(b) => b.is_ascii_digit(),
+        None => false,
+    }
 }
 
 /// The end of what begins at `at` and is no word: a constant, a comment, or a single symbol.
@@ -104,6 +145,13 @@ fn end_of(class: u8, text: &[u8], at: usize) -> usize {
         SLASH if text.get(at + 1) == Some(&b'*') => comment_end(text, at),
         _ => at + 1,
     }
+}
+
+/// Where the statement inside PREPARE begins; 0 when the text is no PREPARE.
+pub fn prepared(text: &[u8]) -> usize {
+    let start = text.iter().take_while(|b| CLASS[**b as usize] == SPACE).count();
+    let is = text.get(start..start + 7).is_some_and(|w| w.eq_ignore_ascii_case(b"prepare"));
+    if is { after_prefix(text, start).unwrap_or(0) } else { 0 }
 }
 
 /// Where the statement inside PREPARE, CREATE … AS or DECLARE begins; 0 for all others.
@@ -285,6 +333,10 @@ mod tests {
         same("SELECT * FROM t WHERE a = 'x'", "SELECT * FROM t WHERE a = $q$x'y$q$");
         same("SELECT E'a\\'b' FROM t", "SELECT E'c' FROM t");
         same("SELECT $$a$$ FROM t", "SELECT $$ $1 $$ FROM t");
+        same("UPDATE t SET a = a + 5, b = .5", "UPDATE t SET a = a + -5, b = -1.5e3");
+        same("SELECT U&'\\0041', B'1'", "SELECT 'x', X'F'");
+        differ("SELECT a - 1 FROM t", "SELECT a + 1 FROM t");
+        differ("SELECT (a) - 1 FROM t", "SELECT (a) + 1 FROM t");
         differ("SELECT * FROM t WHERE a = 1", "SELECT * FROM t WHERE a = 1 AND b = 1");
         differ("SELECT * FROM t WHERE a = 1", "SELECT * FROM t WHERE a = $1");
         differ("SELECT * FROM t WHERE a = $1 AND b = $2", "SELECT * FROM t WHERE a = $2 AND b = $1");
