@@ -3,8 +3,8 @@
 //! A statement is known by the address of its QueryDesc from ExecutorStart to ExecutorEnd. After an error ExecutorEnd is not called:
 //! then the callbacks for aborted (sub)transactions settle what is left, and put the depth right.
 
+use super::entry::{Key, Known, Template};
 use super::local::{Execution, Local, Place};
-use super::table::{Key, Template};
 use super::{databases, sessions, tenants};
 use crate::guc;
 use crate::pg::shmem::{Region, shared};
@@ -215,7 +215,7 @@ impl Backend {
         }
     }
 
-    fn record(&mut self, over: &Running) -> Option<super::table::Known> {
+    fn record(&mut self, over: &Running) -> Option<Known> {
         if !over.ran && !over.so_far.failed {
             self.local.close(over.place);
             return None;

@@ -6,7 +6,8 @@
 //! Layout, little-endian: magic, version of the server, number of databases and their OIDs, number of entries and the entries,
 //! checksum of all that.
 
-use super::table::{Counts, Key, Known, RELATIONS, TENANT, Table, Taken, Template, mix};
+use super::entry::{Counts, Key, Known, RELATIONS, TENANT, Taken, Template, mix};
+use super::table::Table;
 use super::{databases, hooks};
 use crate::pg::{session, shmem, startup};
 use indexpilot_core::histogram::BUCKETS;

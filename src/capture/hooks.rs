@@ -16,9 +16,10 @@
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use super::backend::{self, Begun, Memo, Wanted};
+use super::entry::{Key, Template, mix};
 use super::local::Execution;
 use super::sample::{MAX_PARAMETERS, MAX_PATH, MAX_TEXT, MAX_VALUE, Message, Refused, Ring, Use};
-use super::table::{Key, Table, Template, mix};
+use super::table::Table;
 use super::{databases, tenants, uses};
 use crate::guc;
 use crate::pg::compat::{self, RunArgs};

@@ -3,7 +3,8 @@
 //! An entry stays after it was handed in, so a template that the session runs again costs no look into shared memory. When a
 //! place is needed, an entry that no running statement refers to gives way, and is handed in first if it has counted something.
 
-use super::table::{Counts, Key, Known, Refused, Table, Template};
+use super::entry::{Counts, Key, Known, Refused, Template};
+use super::table::Table;
 use indexpilot_core::histogram::{self, BUCKETS};
 
 /// Templates of a session at a time.

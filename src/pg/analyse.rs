@@ -3,8 +3,8 @@
 use super::error::{Error, Kind, Result};
 use super::planner::Parameter;
 use super::{compat, node};
-use pgrx::{FromDatum, pg_guard, pg_sys};
-use std::ffi::{CStr, CString, c_void};
+use pgrx::{pg_guard, pg_sys};
+use std::ffi::{CStr, c_void};
 
 /// Number of a parameter that no statement has (the protocol counts them in 16 bits), so its value is never known.
 const UNKNOWN: i32 = 1 << 16;
@@ -135,11 +135,11 @@ unsafe extern "C-unwind" fn visit(tree: *mut pg_sys::Node, context: *mut c_void)
 /// # Safety
 /// `name` is a constant of type text.
 unsafe fn is_set(name: &pg_sys::Const) -> bool {
-    // SAFETY: as above; an unknown setting gives NULL, because it may be missing.
-    unsafe {
-        let name = String::from_datum(name.constvalue, name.constisnull).and_then(|n| CString::new(n).ok());
-        name.is_none_or(|n| !pg_sys::GetConfigOption(n.as_ptr(), true, false).is_null())
+    if name.constisnull {
+        return true;
     }
+    // SAFETY: as above; an unknown setting gives NULL, because it may be missing.
+    unsafe { !pg_sys::GetConfigOption(pg_sys::text_to_cstring(name.constvalue.cast_mut_ptr()), true, false).is_null() }
 }
 
 /// A text of which nothing is known.

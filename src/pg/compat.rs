@@ -262,35 +262,20 @@ pub mod walk {
     }
 }
 
-/// What a tree walker calls for each node; true stops it.
-pub type TreeVisitor = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool;
-
-mod walkers {
-    use super::{TreeVisitor, pg_sys};
-    // Not bound by pgrx for 15, where they are declared without the visitor's arguments; from 16 on their names end in _impl.
-    unsafe extern "C-unwind" {
-        #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
-        pub fn expression_tree_walker(node: *mut pg_sys::Node, visit: TreeVisitor, context: *mut std::ffi::c_void) -> bool;
-        #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
-        pub fn query_tree_walker(query: *mut pg_sys::Query, visit: TreeVisitor, context: *mut std::ffi::c_void, flags: i32)
-        -> bool;
-    }
-}
-
 /// Calls the visitor for the nodes just below an expression.
 ///
 /// # Safety
 /// `node` is a live node that is no Query. The visitor may be jumped across by an error.
-pub unsafe fn walk_expression(node: *mut pg_sys::Node, visit: TreeVisitor, context: *mut std::ffi::c_void) -> bool {
+pub unsafe fn walk_expression(node: *mut pg_sys::Node, visit: Walker, context: *mut std::ffi::c_void) -> bool {
     // SAFETY: as the caller promises.
-    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| walkers::expression_tree_walker(node, visit, context)) }
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| walk::expression_tree_walker(node, visit, context)) }
 }
 
 /// Calls the visitor for all expressions of a query, those of its range table and the queries in there too.
 ///
 /// # Safety
 /// As for [`walk_expression`], of a Query.
-pub unsafe fn walk_query(query: *mut pg_sys::Query, visit: TreeVisitor, context: *mut std::ffi::c_void) -> bool {
+pub unsafe fn walk_query(query: *mut pg_sys::Query, visit: Walker, context: *mut std::ffi::c_void) -> bool {
     // SAFETY: as the caller promises.
-    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| walkers::query_tree_walker(query, visit, context, 0)) }
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| walk::query_tree_walker(query, visit, context, 0)) }
 }

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod compat;
 pub mod database;
 pub mod disk;
+pub mod encoding;
 pub mod error;
 pub mod hook;
 pub mod indexstmt;

@@ -8,13 +8,13 @@ use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{analyse, compat, node, query, subxact};
+use super::{analyse, compat, encoding, node, query, subxact};
 use indexpilot_core::model::RelId;
 use indexpilot_core::profile::FieldUse;
 use indexpilot_core::tenant::TenantSource;
 use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -80,8 +80,8 @@ pub struct Plan<'a> {
 /// `NotSupported` when it is not one plannable statement; `UndefinedObject` when the role is gone; the server's own errors.
 pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepared<'_>) -> Result<T>) -> Result<T> {
     let text =
-        CString::new(sample.text.as_str()).map_err(|_| Error::new(Kind::InvalidParameter, "statement contains a zero byte"))?;
-    let path = CString::new(sample.search_path.as_str())
+        encoding::to_server(&sample.text).map_err(|_| Error::new(Kind::InvalidParameter, "statement contains a zero byte"))?;
+    let path = encoding::to_server(&sample.search_path)
         .map_err(|_| Error::new(Kind::InvalidParameter, "search_path contains a zero byte"))?;
     if sample.parameters.len() > MAX_PARAMETERS {
         return Err(Error::new(Kind::InvalidParameter, "statement has too many parameters"));
@@ -235,7 +235,7 @@ fn bind(parameters: &[Parameter]) -> pg_sys::ParamListInfo {
                 continue;
             }
             slot.ptype = parameter.type_oid;
-            if let Some(value) = parameter.value.as_deref().and_then(|v| CString::new(v).ok()) {
+            if let Some(value) = parameter.value.as_deref().and_then(|v| encoding::to_server(v).ok()) {
                 let (mut input, mut io_param) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
                 pg_sys::getTypeInputInfo(parameter.type_oid, &mut input, &mut io_param);
                 slot.value = pg_sys::OidInputFunctionCall(input, value.as_ptr().cast_mut(), io_param, -1);
