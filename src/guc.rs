@@ -3,6 +3,7 @@
 //! Names are `indexpilot.<stage>_<what>`. Contexts: `Postmaster` for what sizes shared memory, `Sighup` for workers and guards,
 //! `Suset` for what decides what is captured, `Userset` for what only shapes the caller's own analysis.
 
+use crate::pg::setting;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::CString;
 use std::time::Duration;
@@ -510,12 +511,12 @@ pub fn startup_bypass() -> bool {
 /// Whether this session's executions are captured.
 #[inline]
 pub fn capture() -> bool {
-    CAPTURE.get() && MODE.get() != Mode::Off
+    setting::read(&CAPTURE) && setting::read(&MODE) != Mode::Off
 }
 /// Whether statements inside functions are captured.
 #[inline]
 pub fn capture_nested() -> bool {
-    CAPTURE_TRACK.get() == Track::All
+    setting::read(&CAPTURE_TRACK) == Track::All
 }
 /// For each template.
 pub fn capture_max_tenants() -> u32 {
@@ -542,11 +543,11 @@ pub fn capture_max_templates() -> usize {
 /// The session works for a tenant.
 #[inline]
 pub fn has_tenant() -> bool {
-    crate::pg::setting::is_set(&TENANT_ID)
+    setting::is_set(&TENANT_ID)
 }
 /// Copies the session's tenant into `buffer`, cut to its length, and returns how many bytes it has (0: none). Allocates nothing.
 pub fn tenant_bytes(buffer: &mut [u8]) -> usize {
-    crate::pg::setting::copy_string(&TENANT_ID, buffer)
+    setting::copy_string(&TENANT_ID, buffer)
 }
 pub fn candidate_max_columns() -> usize {
     CANDIDATE_MAX_COLUMNS.get() as usize

@@ -2,11 +2,31 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/capture.rs"]
+mod capture;
+#[path = "cluster/capture_errors.rs"]
+mod capture_errors;
+#[path = "cluster/capture_limits.rs"]
+mod capture_limits;
+#[path = "cluster/capture_replan.rs"]
+mod capture_replan;
+#[path = "cluster/capture_replan_mix.rs"]
+mod capture_replan_mix;
+#[path = "cluster/capture_restart.rs"]
+mod capture_restart;
+#[path = "cluster/capture_rights.rs"]
+mod capture_rights;
+#[path = "cluster/capture_statements.rs"]
+mod capture_statements;
+#[path = "cluster/capture_texts.rs"]
+mod capture_texts;
 #[path = "cluster/exchange.rs"]
 mod exchange;
 #[path = "cluster/life.rs"]
 mod life;
 #[path = "cluster/orders.rs"]
 mod orders;
+#[path = "cluster/profile.rs"]
+mod profile;
 #[path = "cluster/smoke.rs"]
 mod smoke;

@@ -51,18 +51,10 @@ const WORKLOADS: [Workload; 3] = [
     },
 ];
 
-/// What one run of the single-user server found.
-struct Run {
-    /// Zero without valgrind.
-    instructions: u64,
-    /// How many statements the extension counted; `None` without one.
-    counted: Option<i64>,
-}
-
 /// Measures and prints; false when a bar was missed, an error when somebody did not count what was run.
 pub fn run(rivals: &mut [Rival], options: &Options) -> Result<bool> {
     println!("\nuser instructions per query (callgrind, postgres --single)\n");
-    println!("  {:18} {:20} {:>12} {:>10} {:>8} {:>8} {:>12}", "", "", "a query", "added", "ratio", "bar", "counted");
+    println!("  {:18} {:20} {:>12} {:>10} {:>8} {:>8} {:>8}", "", "", "a query", "added", "ratio", "bar", "counted");
     for rival in rivals.iter_mut() {
         rival.cluster.stop(Stop::Fast)?;
     }
@@ -71,30 +63,40 @@ pub fn run(rivals: &mut [Rival], options: &Options) -> Result<bool> {
         let (short, long) = (options.runs.0 / workload.share, options.runs.1 / workload.share);
         let mut none = 0.0;
         for rival in rivals.iter() {
-            // Whatever happens only once in the life of a server, such as the first samples of a query, has happened.
-            single(rival, workload, long, None)?;
-            let a = single(rival, workload, short, Some("short"))?;
-            let b = single(rival, workload, long, Some("long"))?;
-            let each = (b.instructions as f64 - a.instructions as f64) / (long - short) as f64;
-            let counted = match (a.counted, b.counted) {
-                (None, None) => "–".to_owned(),
-                (Some(a), Some(b)) if b - a == (long - short) as i64 => format!("{b} of {b}"),
-                (a, b) => {
-                    let (a, b) = (a.unwrap_or(0), b.unwrap_or(0));
+            // Whatever happens only once in the life of a server, such as the first samples of a query, happens here.
+            let before = counted(rival)?;
+            plain(rival, &workload.statements(long))?;
+            let after = counted(rival)?;
+            let warming = workload.statements(long).len() - workload.prepare.iter().len();
+            let all = match (before, after) {
+                (Some(before), Some(after)) if after - before != warming as i64 => {
+                    let (name, what) = (rival.kind.name, workload.name);
                     return Err(format!(
-                        "{} counted {a} of {short} and {b} of {long} executions: {} was not captured",
-                        rival.kind.name, workload.name
+                        "{name} counted {} of {warming} executions of {what}: they were not captured",
+                        after - before
                     )
                     .into());
                 }
+                (Some(_), Some(_)) => "all",
+                _ => "–",
             };
-            if rival.kind.counted.is_none() {
+            let each = (under_callgrind(rival, workload, long, "long")? as f64
+                - under_callgrind(rival, workload, short, "short")? as f64)
+                / (long - short) as f64;
+            let expected = (short + long + 2) as i64;
+            let now = counted(rival)?;
+            if let (Some(after), Some(now)) = (after, now)
+                && now - after != expected
+            {
+                return Err(format!("{} counted {} of {expected} executions under callgrind", rival.kind.name, now - after).into());
+            }
+            if rival.kind.name == "none" {
                 none = each;
             }
             let (own, added) = (rival.kind.name == "indexpilot", each - none);
             let bar = if own { format!("{:.0}", workload.bar) } else { String::new() };
             println!(
-                "  {:18} {:20} {each:>12.0} {added:>+10.0} {:>8.4} {bar:>8} {counted:>12}",
+                "  {:18} {:20} {each:>12.0} {added:>+10.0} {:>8.4} {bar:>8} {all:>8}",
                 workload.name,
                 rival.kind.name,
                 each / none
@@ -116,54 +118,55 @@ pub fn run(rivals: &mut [Rival], options: &Options) -> Result<bool> {
     Ok(held)
 }
 
-/// Runs some queries; under callgrind when the run has a name, under which its profile is kept. What was counted is asked for in
-/// servers of their own before and after: flushing and asking are no part of a query's cost.
-fn single(rival: &Rival, workload: &Workload, queries: usize, run: Option<&str>) -> Result<Run> {
-    let before = count(rival)?;
-    let mut statements = vec![format!("SELECT count(abalance) FROM pgbench_accounts WHERE aid <= {}", queries + 10)];
-    statements.extend(workload.prepare.map(str::to_owned));
-    statements.extend((1..=queries).map(workload.query));
+impl Workload {
+    /// One query that reads the rows into memory, then as many of the kind as asked for.
+    fn statements(&self, queries: usize) -> Vec<String> {
+        let warm = format!("SELECT count(abalance) FROM pgbench_accounts WHERE aid <= {}", queries + 10);
+        let all = self.prepare.map(str::to_owned).into_iter().chain([warm]).chain((1..=queries).map(self.query));
+        all.collect()
+    }
+}
 
-    // Written by the server's user, so it lies beside the data until it is known to be good.
+/// Runs statements as fast as the server can; returns what it printed.
+fn plain(rival: &Rival, statements: &[String]) -> Result<String> {
+    let (stdout, stderr) = rival.cluster.single("postgres", &[], statements)?;
+    no_errors(rival, &stderr)?;
+    Ok(stdout)
+}
+
+/// How many statements the extension has counted so far; `None` when there is none. Counts survive the end of a server; asking for
+/// them is work that must not be measured, so it has a server of its own.
+fn counted(rival: &Rival) -> Result<Option<i64>> {
+    let Some(counted) = rival.kind.counted else { return Ok(None) };
+    let statements: Vec<String> = rival.kind.flush().into_iter().chain([counted]).map(str::to_owned).collect();
+    let printed = plain(rival, &statements)?;
+    let figure = printed.lines().find_map(figure);
+    figure.map(Some).ok_or_else(|| format!("{} did not tell its counts:\n{printed}", rival.kind.name).into())
+}
+
+/// Instructions of a run; its profile is kept.
+fn under_callgrind(rival: &Rival, workload: &Workload, queries: usize, run: &str) -> Result<u64> {
+    // Written by the server's user, so it lies beside the data first.
     let profile = rival.cluster.data().join("callgrind.out");
     let out = format!("--callgrind-out-file={}", profile.display());
     let valgrind = ["valgrind", "--tool=callgrind", "--trace-children=no", &out];
-    let under: &[&str] = if run.is_some() { &valgrind } else { &[] };
-    let (_, stderr) = execute(rival, under, &statements)?;
-    let instructions = match run {
-        None => 0,
-        Some(name) => {
-            let to = format!("{}.{}.{name}.callgrind", rival.kind.name, workload.name.replace(' ', "-"));
-            std::fs::copy(&profile, profiles()?.join(to))?;
-            std::fs::remove_file(&profile)?;
-            let collected = stderr.lines().find_map(|l| l.split_once("Collected : "));
-            collected.and_then(|(_, n)| n.trim().parse().ok()).ok_or_else(|| format!("callgrind counted nothing:\n{stderr}"))?
-        }
-    };
-    // The query that warms the table is on it too.
-    let counted = before.zip(count(rival)?).map(|(before, after)| after - before - 1);
-    Ok(Run { instructions, counted })
+    let (_, stderr) = rival.cluster.single("postgres", &valgrind, &workload.statements(queries))?;
+    no_errors(rival, &stderr)?;
+    std::fs::copy(&profile, profiles()?.join(format!("{}.{}.{run}.callgrind", rival.kind.name, workload.name.replace(' ', "-"))))?;
+    std::fs::remove_file(&profile)?;
+    let collected = stderr.lines().find_map(|l| l.split_once("Collected : "));
+    collected.and_then(|(_, n)| n.trim().parse().ok()).ok_or_else(|| format!("callgrind counted nothing:\n{stderr}").into())
 }
 
-/// Statements on pgbench_accounts that the rival has counted since its server was made.
-fn count(rival: &Rival) -> Result<Option<i64>> {
-    let Some(counted) = rival.kind.counted else { return Ok(None) };
-    let statements: Vec<String> = rival.kind.flush().into_iter().chain([counted]).map(str::to_owned).collect();
-    let (stdout, _) = execute(rival, &[], &statements)?;
-    let figure = stdout.lines().find_map(self::counted);
-    Ok(Some(figure.ok_or_else(|| format!("{} said nothing of what it counted", rival.kind.name))?))
-}
-
-fn execute(rival: &Rival, under: &[&str], statements: &[String]) -> Result<(String, String)> {
-    let (stdout, stderr) = rival.cluster.single("postgres", under, statements)?;
+fn no_errors(rival: &Rival, stderr: &str) -> Result<()> {
     match stderr.lines().find(|l| ["ERROR:", "FATAL:", "PANIC:"].iter().any(|e| l.contains(e))) {
         Some(error) => Err(format!("{}: {error}", rival.kind.name).into()),
-        None => Ok((stdout, stderr)),
+        None => Ok(()),
     }
 }
 
 /// The figure in a line like ` 1: counted = "17" (typeid = 20, len = 8, typmod = -1, byval = t)`.
-fn counted(line: &str) -> Option<i64> {
+fn figure(line: &str) -> Option<i64> {
     line.split_once("counted = \"")?.1.split_once('"')?.0.parse().ok()
 }
 
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn counts_are_found_in_what_a_single_user_server_prints() {
         let line = "\t 1: counted = \"1200\"\t(typeid = 20, len = 8, typmod = -1, byval = t)";
-        assert_eq!(super::counted(line), Some(1200));
-        assert_eq!(super::counted("\t 1: counted\t(typeid = 20, len = 8, typmod = -1, byval = t)"), None);
+        assert_eq!(super::figure(line), Some(1200));
+        assert_eq!(super::figure("\t 1: counted\t(typeid = 20, len = 8, typmod = -1, byval = t)"), None);
     }
 }

@@ -8,7 +8,7 @@ indexpilot-bench capture|cardinality [OPTION ...]
 
   option             variable            default
   --only PART        BENCH_ONLY                   capture: instructions or cpu alone
-  --rivals LIST      BENCH_RIVALS                 capture: names with commas, of none (always), pg_stat_statements, pg_qualstats, indexpilot
+  --rivals LIST      BENCH_RIVALS                 capture: names with commas, of none (always), query_id, pg_stat_statements, pg_qualstats, indexpilot
   --runs N,M         BENCH_RUNS          200,1200 capture: executions of the two runs whose difference is the cost of a query
   --rounds N         BENCH_ROUNDS        9        capture: rounds of pgbench on each server
   --seconds N        BENCH_SECONDS       4        capture: length of one run of pgbench

@@ -18,8 +18,10 @@ const PG_STAT_STATEMENTS: &str =
     "SELECT coalesce(sum(calls), 0)::bigint AS counted FROM pg_stat_statements WHERE query ILIKE '%from pgbench_accounts%'";
 
 /// All of them; the first is what the others are compared with. Every one captures all that it can capture of every execution.
-static KINDS: [Kind; 4] = [
+static KINDS: [Kind; 5] = [
     Kind { name: "none", libraries: "", settings: &[], extensions: &[], counted: None },
+    // What everybody pays who wants to know which query it was.
+    Kind { name: "query_id", libraries: "", settings: &[("compute_query_id", "on")], extensions: &[], counted: None },
     Kind {
         name: "pg_stat_statements",
         libraries: "pg_stat_statements",

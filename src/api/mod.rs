@@ -7,6 +7,7 @@ mod capture;
 mod control;
 mod genome;
 mod log;
+mod usage;
 mod workload;
 
 use crate::pg::error::{Error, Kind, Result};

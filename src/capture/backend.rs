@@ -3,12 +3,13 @@
 //! A statement is known by the address of its QueryDesc from ExecutorStart to ExecutorEnd. After an error ExecutorEnd is not called:
 //! then the callbacks for aborted (sub)transactions settle what is left, and put the depth right.
 
+use super::entry::{Key, Known, Template};
 use super::local::{Execution, Local, Place};
-use super::table::{Key, Template};
-use super::{databases, sessions};
+use super::{databases, sessions, tenants};
 use crate::guc;
 use crate::pg::shmem::{Region, shared};
 use crate::pg::single::Single;
+use crate::pg::statement::{Dependencies, Extent};
 use crate::pg::{own, session, time};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -24,6 +25,8 @@ const HAND_IN_AFTER: u32 = 64;
 const HAND_IN_EVERY: u64 = 500_000_000;
 /// Executions after which it hands in within a transaction: the counters of a histogram have 16 bits.
 const HAND_IN_AT_ONCE: u32 = 32_768;
+/// Templates that a session finds quickly.
+const MEMOS: usize = 64;
 /// Added to the depth while EXPLAIN runs: nothing is captured then.
 const EXPLAINING: u32 = 1 << 16;
 
@@ -95,6 +98,7 @@ struct Running {
     /// Address of the QueryDesc.
     id: usize,
     subtransaction: u32,
+    extent: Extent,
     place: Place,
     /// Inside ExecutorRun or ExecutorFinish since `started`.
     active: bool,
@@ -113,6 +117,8 @@ struct Backend {
     running: [Running; MAX_RUNNING],
     count: usize,
     local: Local,
+    /// Templates that this session met, with the hashes of their keys.
+    memos: [(Memo, u64, Place); MEMOS],
     /// Clock at the end of the last statement, and when this session last handed in.
     last: u64,
     handed_in: u64,
@@ -128,8 +134,17 @@ struct Backend {
 const IDLE: Execution =
     Execution { failed: false, ns: 0, rows: 0, planner_cost: 0.0, blocks_hit: 0, blocks_read: 0, blocks_temp: 0, wal_bytes: 0 };
 
-const NOTHING: Running =
-    Running { id: 0, subtransaction: 0, place: 0, active: false, ran: false, sampled: false, started: 0, so_far: IDLE };
+const NOTHING: Running = Running {
+    id: 0,
+    subtransaction: 0,
+    extent: Extent::ALL,
+    place: 0,
+    active: false,
+    ran: false,
+    sampled: false,
+    started: 0,
+    so_far: IDLE,
+};
 
 // All zeros, so that it costs a session no memory but what it uses.
 static BACKEND: Single<Backend> = Single::new(Backend {
@@ -138,6 +153,7 @@ static BACKEND: Single<Backend> = Single::new(Backend {
     running: [NOTHING; MAX_RUNNING],
     count: 0,
     local: Local::EMPTY,
+    memos: [(Memo::NONE, 0, 0); MEMOS],
     last: 0,
     handed_in: 0,
     active: false,
@@ -151,7 +167,12 @@ impl Backend {
     /// The newest first: statements end in the order of a stack, but for cursors.
     #[inline]
     fn position(&self, id: usize) -> Option<usize> {
-        self.running.iter().take(self.count).rposition(|r| r.id == id)
+        let top = self.count.wrapping_sub(1);
+        match self.running.get(top) {
+            Some(r) if r.id == id => Some(top),
+            Some(_) => self.running.iter().take(top).rposition(|r| r.id == id),
+            None => None,
+        }
     }
 
     #[inline]
@@ -162,12 +183,16 @@ impl Backend {
 
     fn remove(&mut self, at: usize) -> Option<Running> {
         let removed = *self.running.get(at)?;
-        self.count = self.count.checked_sub(1)?;
-        if at < self.count {
-            let last = *self.running.get(self.count)?;
-            *self.running.get_mut(at)? = last;
-        }
+        self.drop_at(at);
         Some(removed)
+    }
+
+    #[inline]
+    fn drop_at(&mut self, at: usize) {
+        self.count = self.count.saturating_sub(1);
+        if at < self.count {
+            self.running.copy_within(self.count..=self.count, at);
+        }
     }
 
     /// Settles statements that will not end any more: an error when they were in the middle, else an execution like any other.
@@ -190,8 +215,7 @@ impl Backend {
         }
     }
 
-    #[inline]
-    fn record(&mut self, over: &Running) -> Option<super::table::Known> {
+    fn record(&mut self, over: &Running) -> Option<Known> {
         if !over.ran && !over.so_far.failed {
             self.local.close(over.place);
             return None;
@@ -259,34 +283,112 @@ pub fn explain(begins: bool) {
     BACKEND.with(|b| b.depth = if begins { b.depth.wrapping_add(EXPLAINING) } else { b.depth.saturating_sub(EXPLAINING) });
 }
 
+/// A statement that begins.
+pub struct Begun {
+    /// Address of its QueryDesc.
+    pub id: usize,
+    pub subtransaction: u32,
+    pub planner_cost: f64,
+    /// Where it stands in its text.
+    pub extent: Extent,
+}
+
+/// A statement of which a sample is wanted.
+pub struct Wanted {
+    pub key: Key,
+    pub hash: u64,
+    pub template: Template,
+    pub extent: Extent,
+}
+
+/// What a template can be known by without a look at its plan's tables: of a statement that a client sent, without a tenant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Memo {
+    pub queryid: u64,
+    pub role: u32,
+    pub dependencies: Dependencies,
+}
+
+impl Memo {
+    const NONE: Memo = Memo { queryid: 0, role: 0, dependencies: Dependencies::NONE };
+
+    #[inline]
+    fn place(&self) -> usize {
+        (self.queryid ^ self.queryid >> 32) as usize % MEMOS
+    }
+}
+
 /// A statement began. `None` when it is not tracked; true when a sample of it is wanted at once, because few are known and it might
 /// never end.
-#[inline]
-pub fn start(id: usize, subtransaction: u32, key: &Key, hash: u64, template: &Template, planner_cost: f64) -> Option<bool> {
+pub fn start(begun: &Begun, key: &Key, template: &Template, memo: Option<Memo>) -> Option<bool> {
+    let hash = key.hash();
     BACKEND
         .with(|b| {
-            // A statement of that address that was never ended nor aborted cannot be running any more.
-            if b.position(id).is_some() {
-                b.settle(|r| r.id == id);
-            }
-            let count = b.count;
-            if count >= MAX_RUNNING {
-                return None;
-            }
             let (place, new) = b.local.open(key, hash, template)?;
+            if let Some(memo) = memo
+                && let Some(entry) = b.memos.get_mut(memo.place())
+            {
+                *entry = (memo, hash, place);
+            }
             let sampled = new && b.local.sampled_less_than(place, FIRST_SAMPLES);
-            let running = b.running.get_mut(count)?;
-            (running.id, running.subtransaction, running.place) = (id, subtransaction, place);
-            (running.active, running.ran, running.sampled, running.started) = (false, false, sampled, 0);
-            running.so_far = Execution { planner_cost, ..IDLE };
-            b.count = count + 1;
-            Some(sampled)
+            b.push(begun, place, sampled)
         })
         .flatten()
         .or_else(|| {
             count_untracked();
             None
         })
+}
+
+/// As [`start`], for a statement that this session met before; `None` when it did not, or forgot.
+#[inline]
+pub fn start_again(begun: &Begun, memo: &Memo) -> Option<bool> {
+    BACKEND
+        .with(|b| {
+            let (known, hash, place) = b.memos.get(memo.place())?;
+            if known != memo || !b.local.open_again(*place, *hash) {
+                return None;
+            }
+            let place = *place;
+            if tenants::any()
+                && let Some((key, ..)) = b.local.key(place)
+                && tenants::lookup(key.database, key.queryid, key.relations_hash).is_some()
+            {
+                // Its tenant is to be looked up.
+                b.local.close(place);
+                return None;
+            }
+            b.push(begun, place, false)
+        })
+        .flatten()
+}
+
+impl Backend {
+    #[inline]
+    fn push(&mut self, begun: &Begun, place: Place, sampled: bool) -> Option<bool> {
+        // A statement of that address that was never ended nor aborted cannot be running any more.
+        if self.count > 0 && self.position(begun.id).is_some() {
+            self.settle(|r| r.id == begun.id);
+        }
+        let Some(running) = self.running.get_mut(self.count) else {
+            self.local.close(place);
+            return None;
+        };
+        let planner_cost = if begun.planner_cost.is_finite() { begun.planner_cost } else { 0.0 };
+        *running = Running {
+            id: begun.id,
+            subtransaction: begun.subtransaction,
+            extent: begun.extent,
+            place,
+            active: false,
+            ran: false,
+            sampled,
+            started: 0,
+            so_far: Execution { planner_cost, ..IDLE },
+        };
+        self.count += 1;
+        Some(sampled)
+    }
 }
 
 #[cold]
@@ -304,15 +406,20 @@ pub fn forget(id: usize) {
     });
 }
 
-/// The template of a running statement.
-pub fn template(id: usize) -> Option<(Key, u64, Template)> {
+/// The running statement, of which a sample is taken now.
+pub fn sampled_now(id: usize) -> Option<Wanted> {
     BACKEND
         .with(|b| {
-            let at = b.position(id)?;
-            let (key, hash, template) = b.local.key(b.running.get(at)?.place)?;
-            Some((*key, hash, *template))
+            let running = b.running.get(b.position(id)?)?;
+            b.wanted(running.place, running.extent)
         })
         .flatten()
+}
+
+impl Backend {
+    fn wanted(&self, place: Place, extent: Extent) -> Option<Wanted> {
+        self.local.key(place).map(|(key, hash, template)| Wanted { key: *key, hash, template: *template, extent })
+    }
 }
 
 /// Tenant of the outermost running statement.
@@ -357,20 +464,32 @@ pub fn pause(id: usize, cost: &Execution) {
     });
 }
 
-/// The statement is over. Its template, when a further sample of it is wanted.
+/// The statement is over; returned when a further sample of it is wanted.
 #[inline]
-pub fn end(id: usize) -> Option<(Key, u64, Template)> {
+pub fn end(id: usize) -> Option<Wanted> {
     BACKEND
         .with(|b| {
-            let ended = b.position(id).and_then(|at| b.remove(at))?;
-            let known = b.record(&ended)?;
+            let at = b.position(id)?;
+            let over = b.running.get(at)?;
+            let (place, sampled, extent) = (over.place, over.sampled, over.extent);
+            if !over.ran {
+                b.local.close(place);
+                b.drop_at(at);
+                return None;
+            }
+            if b.local.waiting() == 0 {
+                sessions::waiting(b.database);
+            }
+            b.active = true;
+            let known = b.local.add(place, &over.so_far)?;
+            b.drop_at(at);
             if b.local.waiting() >= HAND_IN_AT_ONCE {
                 b.hand_in(false);
             }
-            if ended.sampled || !(known.sampled < FIRST_SAMPLES || known.lifetime.is_power_of_two()) {
+            if sampled || !(known.sampled < FIRST_SAMPLES || known.lifetime.is_power_of_two()) {
                 return None;
             }
-            b.local.key(ended.place).map(|(key, hash, template)| (*key, hash, *template))
+            b.wanted(place, extent)
         })
         .flatten()
 }

@@ -6,7 +6,8 @@
 //! Layout, little-endian: magic, version of the server, number of databases and their OIDs, number of entries and the entries,
 //! checksum of all that.
 
-use super::table::{Counts, Key, Known, RELATIONS, TENANT, Table, Taken, Template, mix};
+use super::entry::{Counts, Key, Known, RELATIONS, TENANT, Taken, Template, mix};
+use super::table::Table;
 use super::{databases, hooks};
 use crate::pg::{session, shmem, startup};
 use indexpilot_core::histogram::BUCKETS;
@@ -103,7 +104,6 @@ fn write(oids: &[u32], entries: &[Taken]) -> Vec<u8> {
         number(u64::from(template.truncated));
         template.relations.iter().for_each(|oid| number(u64::from(*oid)));
         number(known.lifetime);
-        number(u64::from(known.sampled));
         for n in [c.calls, c.errors, c.error_ns, c.rows, c.ns, c.min_ns, c.max_ns] {
             number(n);
         }
@@ -161,7 +161,8 @@ fn read(bytes: &[u8]) -> Option<(Vec<u32>, Vec<Taken>)> {
         for oid in &mut template.relations {
             *oid = u32::try_from(number()?).ok()?;
         }
-        let known = Known { lifetime: number()?, sampled: u32::try_from(number()?).ok()? };
+        // The samples that were in the ring are gone.
+        let known = Known { lifetime: number()?, sampled: 0 };
         let counts = Counts {
             calls: number()?,
             errors: number()?,

@@ -15,13 +15,16 @@
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
+use super::backend::{self, Begun, Memo, Wanted};
+use super::entry::{Key, Template, mix};
 use super::local::Execution;
 use super::sample::{MAX_PARAMETERS, MAX_PATH, MAX_TEXT, MAX_VALUE, Message, Refused, Ring, Use};
-use super::table::{Key, Table, Template, mix};
-use super::{backend, databases, tenants, uses};
+use super::table::Table;
+use super::{databases, tenants, uses};
 use crate::guc;
 use crate::pg::compat::{self, RunArgs};
-use crate::pg::statement::{self, Relations, Value};
+use crate::pg::single::Single;
+use crate::pg::statement::{self, Extent, Relations, Value};
 use crate::pg::variables;
 use indexpilot_core::tenant::TenantSource;
 use indexpilot_core::{literal, template};
@@ -140,7 +143,9 @@ unsafe extern "C-unwind" fn analysed(state: *mut pg_sys::ParseState, query: *mut
             && databases::captured_here(pg_sys::MyDatabaseId.to_u32())
         {
             quiet(|| {
-                if let Some(id) = identify((*state).p_sourcetext, (*query).stmt_location, (*query).stmt_len) {
+                if let Some(id) =
+                    identify((*state).p_sourcetext, Extent { location: (*query).stmt_location, length: (*query).stmt_len })
+                {
                     compat::set_parsed_query_id(&mut *query, id);
                 }
             });
@@ -149,13 +154,13 @@ unsafe extern "C-unwind" fn analysed(state: *mut pg_sys::ParseState, query: *mut
 }
 
 /// Identifier of a statement that has none.
-unsafe fn identify(text: *const c_char, location: c_int, length: c_int) -> Option<u64> {
+unsafe fn identify(text: *const c_char, extent: Extent) -> Option<u64> {
     // SAFETY: NULL or NUL-terminated.
     unsafe {
         if pg_sys::compute_query_id as u32 == pg_sys::ComputeQueryIdType::COMPUTE_QUERY_ID_OFF {
             return None;
         }
-        let text = statement::part(text, location, length)?;
+        let text = statement::part(text, extent.location, extent.length)?;
         (!text.is_empty()).then(|| template::identify(text))
     }
 }
@@ -187,11 +192,12 @@ unsafe fn find_variables(parse: *mut pg_sys::Query, text: *const c_char) {
     // SAFETY: an analysed query and its text. The walk is not inside quiet(): an error of the server goes the way of all errors.
     unsafe {
         let id = match compat::parsed_query_id(&*parse) {
-            0 => identify(text, (*parse).stmt_location, (*parse).stmt_len).unwrap_or(0),
+            0 => identify(text, command_extent()).unwrap_or(0),
             id => id,
         };
-        if id != 0 && !uses::known(id, text.addr()) {
-            uses::remember(&variables::find(parse, id), text.addr());
+        let hash = statement::hash(text);
+        if id != 0 && !uses::known(id, hash) {
+            uses::remember(&variables::find(parse, id), hash);
         }
     }
 }
@@ -226,42 +232,64 @@ unsafe fn begin(query: *mut pg_sys::QueryDesc, nested: bool) -> Option<bool> {
     unsafe {
         let plan = (*query).plannedstmt.as_ref()?;
         let mut queryid = compat::query_id(plan);
+        let mut extent = Extent { location: plan.stmt_location, length: plan.stmt_len };
         if queryid == 0 {
-            queryid = unidentified(query, plan)?;
+            if extent.length <= 0 {
+                extent = command_extent();
+            }
+            queryid = unidentified(query, extent)?;
+        }
+        let (role, cost) = (statement::current_role(), (*plan.planTree).total_cost);
+        let running = Begun { id: query.addr(), subtransaction: statement::current_subtransaction(), planner_cost: cost, extent };
+        // A statement that was met before is known by what is at hand.
+        let memo = match !nested && !guc::has_tenant() {
+            true => statement::dependencies(plan).map(|dependencies| Memo { queryid, role, dependencies }),
+            false => None,
+        };
+        if let Some(memo) = &memo
+            && let Some(sample) = backend::start_again(&running, memo)
+        {
+            return Some(sample);
         }
         let Relations { oids, count, truncated } = statement::relations(plan)?;
         let relations_hash = oids.iter().take(count as usize).fold(0, |h, oid| mix(h ^ u64::from(*oid)));
         let template = Template { command: plan.commandType, relations: oids, relation_count: count, truncated };
         let database = pg_sys::MyDatabaseId.to_u32();
-        let mut key = Key { database, role: statement::current_role(), queryid, relations_hash, nested, ..Key::EMPTY };
+        let mut key = Key { database, role, queryid, relations_hash, nested, ..Key::EMPTY };
         if guc::has_tenant() {
             key.tenant_len = guc::tenant_bytes(&mut key.tenant) as u8;
         } else if nested {
             backend::outer_tenant(&mut key);
         } else if let Some(source) = tenants::lookup(database, queryid, relations_hash) {
-            tenant_of(query, source, &mut key);
+            tenant_of(query, extent, source, &mut key);
         }
-        let hash = key.hash();
-        let cost = plan.planTree.as_ref().map_or(0.0, |p| p.total_cost);
-        let cost = if cost.is_finite() { cost } else { 0.0 };
-        backend::start(query.addr(), statement::current_subtransaction(), &key, hash, &template, cost)
+        backend::start(&running, &key, &template, memo)
     }
 }
 
-/// The query inside DECLARE CURSOR, CREATE TABLE AS and REFRESH has no identifier of its own before version 18.
+/// The query inside DECLARE CURSOR, CREATE TABLE AS and REFRESH has no identifier of its own before version 18, nor a place in the text:
+/// it has the command's.
 #[cold]
-unsafe fn unidentified(query: *const pg_sys::QueryDesc, plan: &pg_sys::PlannedStmt) -> Option<u64> {
+unsafe fn unidentified(query: *const pg_sys::QueryDesc, extent: Extent) -> Option<u64> {
     // SAFETY: as above.
-    let id = unsafe { identify((*query).sourceText, plan.stmt_location, plan.stmt_len) };
-    if id.is_none() {
-        backend::without_queryid();
+    unsafe {
+        if pg_sys::compute_query_id as u32 == pg_sys::ComputeQueryIdType::COMPUTE_QUERY_ID_OFF {
+            backend::without_queryid();
+        }
+        identify((*query).sourceText, extent)
     }
-    id
+}
+
+/// The utility command that contains the query which is planned or started now.
+static COMMAND: Single<Extent> = Single::new(Extent::ALL);
+
+fn command_extent() -> Extent {
+    COMMAND.with(|e| *e).unwrap_or(Extent::ALL)
 }
 
 /// The tenant that the statement itself names: learned from its template, read from its parameters or its text.
 #[cold]
-unsafe fn tenant_of(query: *mut pg_sys::QueryDesc, source: TenantSource, key: &mut Key) {
+unsafe fn tenant_of(query: *mut pg_sys::QueryDesc, extent: Extent, source: TenantSource, key: &mut Key) {
     // SAFETY: as above; without fetching, since the statement is a client's own.
     unsafe {
         key.tenant_len = match source {
@@ -270,7 +298,7 @@ unsafe fn tenant_of(query: *mut pg_sys::QueryDesc, source: TenantSource, key: &m
                 _ => 0,
             },
             TenantSource::Literal(number) => {
-                let Some((text, _)) = statement::text(query, MAX_TEXT) else { return };
+                let Some((text, _)) = statement::text(query, extent, MAX_TEXT) else { return };
                 let Some(tenant) = literal::compared(text, number).filter(|t| t.len() <= key.tenant.len()) else { return };
                 for (to, from) in key.tenant.iter_mut().zip(tenant.iter()) {
                     *to = *from;
@@ -373,8 +401,8 @@ unsafe extern "C-unwind" fn executor_end(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the query is still complete: the server's ExecutorEnd comes after this. The argument goes on as it came.
     unsafe {
         quiet(|| {
-            if let Some((key, hash, template)) = backend::end(query.addr()) {
-                keep_sample(query, &key, hash, &template);
+            if let Some(over) = backend::end(query.addr()) {
+                keep_sample(query, &over);
             }
         });
         match previous().end {
@@ -398,8 +426,11 @@ unsafe extern "C-unwind" fn process_utility(
     // SAFETY: the statement is read before the call only (ROLLBACK frees it); the arguments go on as they came.
     unsafe {
         let kind = kind((*statement).utilityStmt);
+        let around = command_extent();
         match kind {
-            Kind::Query => (),
+            Kind::Query => {
+                COMMAND.with(|e| *e = Extent { location: (*statement).stmt_location, length: (*statement).stmt_len });
+            }
             Kind::Explain => backend::explain(true),
             Kind::Other => backend::nest(true),
         }
@@ -410,7 +441,9 @@ unsafe extern "C-unwind" fn process_utility(
             }
         }
         match kind {
-            Kind::Query => (),
+            Kind::Query => {
+                COMMAND.with(|e| *e = around);
+            }
             Kind::Explain => backend::explain(false),
             Kind::Other => backend::nest(false),
         }
@@ -448,7 +481,12 @@ unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _: *mut 
     use pg_sys::XactEvent::*;
     if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) {
         // A procedure commits and rolls back under the portal of its CALL; an error has left all portals when it gets here.
-        quiet(|| backend::end_transaction(no_portal()));
+        quiet(|| {
+            backend::end_transaction(no_portal());
+            if event == XACT_EVENT_ABORT {
+                COMMAND.with(|e| *e = Extent::ALL);
+            }
+        });
     }
 }
 
@@ -495,32 +533,33 @@ pub fn command_name(command: u32) -> &'static str {
 
 #[cold]
 unsafe fn first_sample(query: *mut pg_sys::QueryDesc) {
-    if let Some((key, hash, template)) = backend::template(query.addr()) {
+    if let Some(begun) = backend::sampled_now(query.addr()) {
         // SAFETY: the query was just started.
-        unsafe { keep_sample(query, &key, hash, &template) };
+        unsafe { keep_sample(query, &begun) };
     }
 }
 
 /// Puts the statement into the ring, where there is room.
 #[cold]
-unsafe fn keep_sample(query: *mut pg_sys::QueryDesc, key: &Key, hash: u64, template: &Template) {
+unsafe fn keep_sample(query: *mut pg_sys::QueryDesc, wanted: &Wanted) {
     let (Some(ring), Some(table)) = (Ring::get(), Table::get()) else { return };
     // SAFETY: as above.
-    let count = match unsafe { write_sample(ring, query, key, template) } {
+    let count = match unsafe { write_sample(ring, query, wanted) } {
         Ok(true) => 1,
         // The variables of a function's statement are not known here; the next planning will tell.
         Ok(false) | Err(Refused::Full) => return,
         // It never fits: counted as sampled often enough, so that nobody tries again at every execution.
         Err(Refused::TooLong) => backend::FIRST_SAMPLES,
     };
-    table.sampled(key, hash, count);
-    backend::sampled(key, hash);
+    table.sampled(&wanted.key, wanted.hash, count);
+    backend::sampled(&wanted.key, wanted.hash);
 }
 
-unsafe fn write_sample(ring: Ring, query: *mut pg_sys::QueryDesc, key: &Key, template: &Template) -> Result<bool, Refused> {
+unsafe fn write_sample(ring: Ring, query: *mut pg_sys::QueryDesc, wanted: &Wanted) -> Result<bool, Refused> {
+    let Wanted { key, template, extent, .. } = wanted;
     // SAFETY: as above.
     unsafe {
-        let Some((text, start)) = statement::text(query, MAX_TEXT) else { return Err(ring.too_long()) };
+        let Some((text, start)) = statement::text(query, *extent, MAX_TEXT) else { return Err(ring.too_long()) };
         if text.is_empty() {
             // A function with a parsed body (BEGIN ATOMIC) has no text.
             return Ok(false);
@@ -545,7 +584,7 @@ unsafe fn write_sample(ring: Ring, query: *mut pg_sys::QueryDesc, key: &Key, tem
             message.publish();
             return Ok(true);
         }
-        let Some(found) = uses::get(key.queryid, (*query).sourceText.addr()) else { return Ok(false) };
+        let Some(found) = uses::get(key.queryid, statement::hash((*query).sourceText)) else { return Ok(false) };
         if found.incomplete {
             return Err(ring.too_long());
         }

@@ -3,7 +3,8 @@
 //! An entry stays after it was handed in, so a template that the session runs again costs no look into shared memory. When a
 //! place is needed, an entry that no running statement refers to gives way, and is handed in first if it has counted something.
 
-use super::table::{Counts, Key, Known, Refused, Table, Template};
+use super::entry::{Counts, Key, Known, Refused, Template};
+use super::table::Table;
 use indexpilot_core::histogram::{self, BUCKETS};
 
 /// Templates of a session at a time.
@@ -81,6 +82,18 @@ impl Local {
             }
         }
         self.meet(key, hash, template).map(|place| (place, true))
+    }
+
+    /// As [`Local::open`], for a template that was at that place; false when it is not any more.
+    #[inline]
+    pub fn open_again(&mut self, place: Place, hash: u64) -> bool {
+        match self.entries.get_mut(place as usize) {
+            Some(entry) if entry.hash == hash => {
+                entry.open = entry.open.wrapping_add(1);
+                true
+            }
+            _ => false,
+        }
     }
 
     #[cold]

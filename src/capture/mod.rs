@@ -1,7 +1,8 @@
 //! Capture: counts executions in shared memory and samples statements; never raises, never waits, never uses SPI.
 //!
 //! `hooks` sees the statements and calls `backend`, which is the session's own part: what is running now, and in `local` what it has
-//! counted and not handed in yet (`sessions` asks for that). `table` has the counters of all sessions, `sample` the statements on their
+//! counted and not handed in yet (`sessions` asks for that). `table` has the counters of all sessions, an `entry` for each
+//! template, `sample` the statements on their
 //! way to the worker, `databases` says where to capture at all, `tenants` what names the tenant; `dump` carries all that over a restart.
 //! `uses` remembers between the planning of a function's statement and its execution. Without preload everything here answers with
 //! nothing.
@@ -9,6 +10,7 @@
 mod backend;
 mod databases;
 mod dump;
+mod entry;
 mod hooks;
 mod local;
 mod sample;
@@ -19,6 +21,7 @@ pub mod tenants;
 mod tests;
 mod uses;
 
+use crate::pg::encoding;
 use indexpilot_core::histogram::BUCKETS;
 use std::time::Duration;
 
@@ -180,12 +183,12 @@ pub fn status() -> Status {
     }
 }
 
-fn captured(t: table::Taken) -> Captured {
+fn captured(t: entry::Taken) -> Captured {
     let ms = |ns: u64| ns as f64 / 1e6;
     let c = t.counts;
     Captured {
         role: t.key.role,
-        tenant: String::from_utf8_lossy(t.key.tenant()).into_owned(),
+        tenant: encoding::to_utf8(t.key.tenant()),
         queryid: t.key.queryid,
         relations_hash: t.key.relations_hash,
         nested: t.key.nested,

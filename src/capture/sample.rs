@@ -4,8 +4,9 @@
 //! before them. With `indexpilot.capture_literals` off no parameter value is written, and the message says that the text's
 //! constants must be replaced: the worker does so as the first thing, so until it has read the slot shared memory holds them.
 
-use super::table::{Key, Template};
+use super::entry::{Key, Template};
 use crate::guc;
+use crate::pg::encoding;
 use crate::pg::shmem::{Region, Slot, SlotWriter, shared};
 use crate::pg::statement::Value;
 use indexpilot_core::statement::{Variable, stand_alone};
@@ -240,11 +241,24 @@ impl Reader<'_> {
         Some(u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))
     }
 
-    /// In a database with another encoding than UTF-8, a text that is not ASCII cannot be used.
-    fn text(&mut self) -> Option<String> {
+    fn raw(&mut self) -> Option<&[u8]> {
         let length = self.number()? as usize;
-        String::from_utf8(self.bytes(length)?.to_vec()).ok()
+        self.bytes(length)
     }
+
+    fn text(&mut self) -> Option<String> {
+        self.raw().map(encoding::to_utf8)
+    }
+}
+
+/// The places of variables in a text that was converted.
+fn moved(mut variables: Vec<Variable>, raw: &[u8], text: &str) -> Vec<Variable> {
+    if raw != text.as_bytes() {
+        for variable in &mut variables {
+            variable.offset = encoding::to_utf8(raw.get(..variable.offset).unwrap_or_default()).len();
+        }
+    }
+    variables
 }
 
 fn read(from: &mut Reader<'_>) -> Option<CapturedSample> {
@@ -252,7 +266,7 @@ fn read(from: &mut Reader<'_>) -> Option<CapturedSample> {
     let nested = from.number()? != 0;
     let (queryid, relations_hash) = (from.long()?, from.long()?);
     let relations = (0..from.number()?).map(|_| from.number()).collect::<Option<Vec<_>>>()?;
-    let (tenant, text, search_path) = (from.text()?, from.text()?, from.text()?);
+    let (tenant, raw, search_path) = (from.text()?, from.raw()?.to_vec(), from.text()?);
     let literals = from.number()? != 0;
     let variables = (0..from.number()?)
         .map(|_| {
@@ -260,7 +274,8 @@ fn read(from: &mut Reader<'_>) -> Option<CapturedSample> {
             Some(Variable { offset, parameter, fields })
         })
         .collect::<Option<Vec<_>>>()?;
-    let text = if nested { stand_alone(&text, &variables)? } else { text };
+    let text = encoding::to_utf8(&raw);
+    let text = if nested { stand_alone(&text, &moved(variables, &raw, &text))? } else { text };
     let parameters = (0..from.number()?)
         .map(|_| {
             let type_oid = from.number()?;

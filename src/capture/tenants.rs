@@ -12,9 +12,12 @@ const PLACES: usize = 4096;
 
 static SOURCES: Region<AtomicU64> = Region::new(c"indexpilot capture tenants", || PLACES, |_| ());
 
+/// Templates that were ever learned.
+static LEARNED: Region<AtomicU64> = Region::new(c"indexpilot capture tenants learned", || 1, |_| ());
+
 /// Asks for the memory. From `_PG_init`.
 pub fn init() {
-    crate::pg::shmem::register(&[&SOURCES], &[]);
+    crate::pg::shmem::register(&[&SOURCES, &LEARNED], &[]);
 }
 
 /// Remembers, or with `None` forgets, what names the tenant in statements of a template.
@@ -22,7 +25,12 @@ pub fn learn(database: u32, queryid: u64, relations_hash: u64, source: Option<Te
     let hash = hash(database, queryid, relations_hash);
     let Some(place) = place(hash) else { return };
     match source {
-        Some(source) => place.store(source.pack(hash), Relaxed),
+        Some(source) => {
+            place.store(source.pack(hash), Relaxed);
+            if let Some(learned) = LEARNED.get().and_then(<[_]>::first) {
+                learned.fetch_add(1, Relaxed);
+            }
+        }
         None => {
             let word = place.load(Relaxed);
             if TenantSource::unpack(word, hash).is_some() {
@@ -33,7 +41,14 @@ pub fn learn(database: u32, queryid: u64, relations_hash: u64, source: Option<Te
     }
 }
 
+/// Something was learned of some template, so that it is worth looking.
+#[inline]
+pub fn any() -> bool {
+    LEARNED.get().and_then(<[_]>::first).is_some_and(|n| n.load(Relaxed) > 0)
+}
+
 /// What names the tenant in statements of a template, as far as it is known.
+#[inline]
 pub fn lookup(database: u32, queryid: u64, relations_hash: u64) -> Option<TenantSource> {
     let hash = hash(database, queryid, relations_hash);
     TenantSource::unpack(place(hash)?.load(Relaxed), hash)

@@ -14,6 +14,7 @@ pub mod guard;
 pub mod histogram;
 pub mod literal;
 pub mod model;
+pub mod profile;
 pub mod select;
 pub mod size;
 pub mod statement;

@@ -90,7 +90,8 @@ fn operator(byte: Option<&u8>) -> bool {
 
 /// Whether the text begins as statements do.
 fn is_statement(text: &str) -> bool {
-    const FIRST: [&str; 7] = ["select", "with", "insert", "update", "delete", "merge", "values"];
+    const FIRST: [&str; 11] =
+        ["select", "with", "insert", "update", "delete", "merge", "values", "create", "declare", "copy", "refresh"];
     let bytes = text.as_bytes();
     let start = blanks(bytes, 0);
     let word = |at: usize| {

@@ -17,6 +17,7 @@ const DOLLAR: u8 = 6;
 const DASH: u8 = 7;
 const SLASH: u8 = 8;
 const WORD: u8 = 9;
+const SIGN: u8 = 10;
 
 /// What a byte begins.
 static CLASS: [u8; 256] = {
@@ -30,6 +31,7 @@ static CLASS: [u8; 256] = {
             b'"' => DOUBLE,
             b'$' => DOLLAR,
             b'-' => DASH,
+            b'+' => SIGN,
             b'/' => SLASH,
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..=0xFF => WORD,
             _ => SYMBOL,
@@ -39,28 +41,11 @@ static CLASS: [u8; 256] = {
     class
 };
 
-/// A byte of a word, in lower case; 0 for what is none.
-static FOLDED: [u8; 256] = {
-    let mut folded = [0; 256];
-    let mut b = 0;
-    while b < 256 {
-        folded[b] = match b as u8 {
-            c @ (b'a'..=b'z' | b'_' | b'0'..=b'9' | b'$' | 0x80..=0xFF) => c,
-            c @ b'A'..=b'Z' => c + 32,
-            _ => 0,
-        };
-        b += 1;
-    }
-    folded
-};
-
 const SEED: u64 = 0xCBF2_9CE4_8422_2325;
 /// Multiplication by an odd number loses nothing; this one spreads each byte upwards.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Stands for every constant.
-const CONSTANT: u64 = 0x100;
-/// Ends every word.
-const END: u64 = 0x101;
+const CONSTANT: u64 = 0xFF << 48;
 
 #[inline]
 fn add(hash: u64, value: u64) -> u64 {
@@ -72,100 +57,182 @@ fn add(hash: u64, value: u64) -> u64 {
 pub fn identify(text: &[u8]) -> u64 {
     let text = text.get(..LIMIT).unwrap_or(text);
     let mut hash = SEED;
-    let mut at = 0;
-    // The keyword that ends what is left out, and how many parentheses are open.
-    let (mut until, mut first, mut open): (&[u8], bool, i32) = (b"", true, 0);
+    let mut at = inside(text);
+    // The last token was a symbol after which an operand follows: a sign there belongs to a constant.
+    let mut operand = false;
     while let Some(&b) = text.get(at) {
         match CLASS[b as usize] {
             SPACE => at += 1,
+            SYMBOL if b == b'.' && operand && constant_after(text, at) => {
+                at = number(text, at + 1);
+                hash = add(hash, CONSTANT);
+                operand = false;
+            }
+            SYMBOL => {
+                hash = add(hash, u64::from(b));
+                operand = b != b')' && b != b']';
+                // Most are followed by one blank, which need not go round.
+                at += 1 + usize::from(text.get(at + 1) == Some(&b' '));
+            }
             WORD => {
-                let start = at;
-                while let Some(&b) = text.get(at) {
-                    let folded = FOLDED[b as usize];
-                    if folded == 0 {
-                        break;
-                    }
-                    hash = add(hash, u64::from(folded));
-                    at += 1;
-                }
-                if text.get(at) == Some(&b'\'') && at - start == 1 && b"eEbBxXnN".contains(&b) {
-                    // Not a word but the beginning of a constant; what it added is part of every such constant.
-                    at = string(text, at, b == b'e' || b == b'E');
+                operand = false;
+                let prefix = prefix(text, at);
+                if prefix > 0 {
+                    at = string(text, at + prefix, b == b'e' || b == b'E');
                     hash = add(hash, CONSTANT);
-                    continue;
+                } else {
+                    (hash, at) = word(hash, text, at);
                 }
-                hash = add(hash, END);
-                if first {
-                    first = false;
-                    until = prefix(text.get(start..at).unwrap_or_default());
-                } else if open == 0 && !until.is_empty() && text.get(start..at).is_some_and(|w| w.eq_ignore_ascii_case(until)) {
-                    (hash, until) = (SEED, b"");
-                }
-            }
-            DIGIT => {
-                at = number(text, at);
-                hash = add(hash, CONSTANT);
-            }
-            QUOTE => {
-                at = string(text, at, false);
-                hash = add(hash, CONSTANT);
+                at += usize::from(text.get(at) == Some(&b' '));
             }
             DOUBLE => {
                 let end = quoted(text, at, b'"');
-                // The same identifier without quotes is the same word.
-                for b in text.get(at + 1..end.saturating_sub(1)).unwrap_or_default() {
-                    hash = add(hash, u64::from(*b));
-                }
-                hash = add(hash, END);
+                hash = quoted_word(hash, text.get(at + 1..end.saturating_sub(1)).unwrap_or_default());
                 at = end;
+                operand = false;
             }
-            DOLLAR => match text.get(at + 1).map(|b| CLASS[*b as usize]) {
-                Some(DIGIT) => {
-                    hash = add(hash, u64::from(b'$'));
-                    at += 1;
-                    while let Some(digit @ b'0'..=b'9') = text.get(at) {
-                        hash = add(hash, u64::from(*digit));
-                        at += 1;
-                    }
-                    hash = add(hash, END);
+            DASH | SIGN if operand && constant_after(text, at) => {
+                at = number(text, at + 1);
+                hash = add(hash, CONSTANT);
+                operand = false;
+            }
+            DOLLAR if text.get(at + 1).is_some_and(u8::is_ascii_digit) => {
+                (hash, at) = word(add(hash, u64::from(b)), text, at + 1);
+                operand = false;
+            }
+            class => {
+                let end = end_of(class, text, at);
+                if end == at + 1 && class != DIGIT {
+                    hash = add(hash, u64::from(b));
+                    operand = true;
+                } else if class != DASH && class != SLASH {
+                    hash = add(hash, CONSTANT);
+                    operand = false;
                 }
-                _ => match dollar_quoted(text, at) {
-                    Some(end) => {
-                        at = end;
-                        hash = add(hash, CONSTANT);
-                    }
-                    None => {
-                        hash = add(hash, u64::from(b'$'));
-                        at += 1;
-                    }
-                },
-            },
-            DASH if text.get(at + 1) == Some(&b'-') => at = line_end(text, at),
-            SLASH if text.get(at + 1) == Some(&b'*') => at = comment_end(text, at),
-            _ => {
-                if b == b'(' {
-                    open += 1;
-                } else if b == b')' {
-                    open -= 1;
-                }
-                first = false;
-                hash = add(hash, u64::from(b));
-                at += 1;
+                at = end;
             }
         }
     }
     (hash ^ (hash >> 29)).max(1)
 }
 
-/// The keyword before the statement that is inside one with this first word.
+/// Length of the letters before the quote of a constant: `E'…'`, `B'…'`, `X'…'`, `N'…'`, `U&'…'`; 0 when it is a word.
 #[inline]
-fn prefix(word: &[u8]) -> &'static [u8] {
-    match word.first().map(u8::to_ascii_lowercase) {
-        Some(b'p') if word.eq_ignore_ascii_case(b"prepare") => b"as",
-        Some(b'c') if word.eq_ignore_ascii_case(b"create") => b"as",
-        Some(b'd') if word.eq_ignore_ascii_case(b"declare") => b"for",
-        _ => b"",
+fn prefix(text: &[u8], at: usize) -> usize {
+    match (text.get(at), text.get(at + 1)) {
+        (Some(b'e' | b'E' | b'b' | b'B' | b'x' | b'X' | b'n' | b'N'), Some(b'\'')) => 1,
+        (Some(b'u' | b'U'), Some(b'&')) if text.get(at + 2) == Some(&b'\'') => 2,
+        _ => 0,
     }
+}
+
+/// A digit follows, or a point and a digit; after a point itself only a digit.
+fn constant_after(text: &[u8], at: usize) -> bool {
+    match text.get(at + 1) {
+        Some(b'.') => text.get(at) != Some(&b'.') && text.get(at + 2).is_some_and(u8::is_ascii_digit),
+        Some(b) => b.is_ascii_digit(),
+        None => false,
+    }
+}
+
+/// The end of what begins at `at` and is no word: a constant, a comment, or a single symbol.
+fn end_of(class: u8, text: &[u8], at: usize) -> usize {
+    match class {
+        DIGIT => number(text, at),
+        QUOTE => string(text, at, false),
+        DOLLAR => dollar_quoted(text, at).unwrap_or(at + 1),
+        DASH if text.get(at + 1) == Some(&b'-') => line_end(text, at),
+        SLASH if text.get(at + 1) == Some(&b'*') => comment_end(text, at),
+        _ => at + 1,
+    }
+}
+
+/// Where the statement inside PREPARE begins; 0 when the text is no PREPARE.
+pub fn prepared(text: &[u8]) -> usize {
+    let start = text.iter().take_while(|b| CLASS[**b as usize] == SPACE).count();
+    let is = text.get(start..start + 7).is_some_and(|w| w.eq_ignore_ascii_case(b"prepare"));
+    if is { after_prefix(text, start).unwrap_or(0) } else { 0 }
+}
+
+/// Where the statement inside PREPARE, CREATE … AS or DECLARE begins; 0 for all others.
+#[inline]
+fn inside(text: &[u8]) -> usize {
+    let start = text.iter().take_while(|b| CLASS[**b as usize] == SPACE).count();
+    match text.get(start).map(|b| b | 0x20) {
+        Some(b'p' | b'c' | b'd') => after_prefix(text, start).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+#[cold]
+fn after_prefix(text: &[u8], start: usize) -> Option<usize> {
+    let is = |start: usize, end: usize, wanted: &[u8]| text.get(start..end).is_some_and(|w| w.eq_ignore_ascii_case(wanted));
+    let (_, mut at) = word(SEED, text, start);
+    let until: &[u8] = match () {
+        () if is(start, at, b"prepare") || is(start, at, b"create") => b"as",
+        () if is(start, at, b"declare") => b"for",
+        () => return None,
+    };
+    let mut open = 0i32;
+    while let Some(&b) = text.get(at) {
+        at = match CLASS[b as usize] {
+            SPACE => at + 1,
+            WORD => {
+                let (_, end) = word(SEED, text, at);
+                if open == 0 && is(at, end, until) {
+                    return Some(end);
+                }
+                end
+            }
+            DOUBLE => quoted(text, at, b'"'),
+            class => {
+                open += i32::from(b == b'(') - i32::from(b == b')');
+                end_of(class, text, at)
+            }
+        };
+    }
+    None
+}
+
+const EACH: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x80 * EACH;
+
+/// Adds the word that begins at `at`; its end. Eight bytes at a time: capture does this for every statement that is parsed.
+#[inline]
+fn word(mut hash: u64, text: &[u8], mut at: usize) -> (u64, usize) {
+    loop {
+        let bytes = match text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            Some(chunk) => u64::from_le_bytes(*chunk),
+            None => text.get(at..).unwrap_or_default().iter().rev().fold(0, |word, b| word << 8 | u64::from(*b)),
+        };
+        // Letters in lower case; `_` becomes 7F, digits stay.
+        let folded = bytes | (0x20 * EACH);
+        let low = folded & !HIGH;
+        // The high bit of each byte of a sum says whether the byte reaches a limit; none carries into the next.
+        let letters = (low + (0x80 - 0x61) * EACH) & !(low + (0x7F - 0x7A) * EACH);
+        let digits = (low + (0x80 - 0x30) * EACH) & !(low + (0x7F - 0x39) * EACH);
+        let underscores = low + EACH;
+        let others = !(letters | digits | underscores | bytes) & HIGH;
+        let count = others.trailing_zeros() as usize / 8;
+        if count < 8 {
+            // A byte that no chunk of eight has marks the end.
+            let rest = folded & ((1 << (8 * count)) - 1);
+            return (add(hash, rest | 0x01 << 56), at + count);
+        }
+        hash = add(hash, folded);
+        at += 8;
+    }
+}
+
+/// Adds a quoted identifier, which is the same as the word without quotes if it is written in lower case.
+fn quoted_word(mut hash: u64, name: &[u8]) -> u64 {
+    let pack = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, b| word << 8 | u64::from(if *b == b'_' { 0x7F } else { *b }));
+    let chunks = name.chunks_exact(8);
+    let rest = pack(chunks.remainder());
+    for chunk in chunks {
+        hash = add(hash, pack(chunk));
+    }
+    add(hash, rest | 0x01 << 56)
 }
 
 /// The end of the number that begins at `at`: `12`, `1.5e-3`, `0x1F`, `1_000`.
@@ -216,7 +283,11 @@ fn quoted(text: &[u8], at: usize, quote: u8) -> usize {
 
 /// The end of `$tag$…$tag$`; `None` when that is not what begins at `at`.
 fn dollar_quoted(text: &[u8], at: usize) -> Option<usize> {
-    let tag = text.get(at + 1..)?.iter().take_while(|b| FOLDED[**b as usize] != 0 && **b != b'$').count() + 2;
+    // Within a word it is a letter.
+    if at > 0 && text.get(at - 1).is_some_and(|b| matches!(CLASS[*b as usize], WORD | DIGIT)) {
+        return None;
+    }
+    let tag = text.get(at + 1..)?.iter().take_while(|b| matches!(CLASS[**b as usize], WORD | DIGIT)).count() + 2;
     let quote = text.get(at..at + tag).filter(|q| q.ends_with(b"$"))?;
     let body = text.get(at + tag..)?;
     let end = body.windows(tag).position(|w| w == quote).map_or(body.len(), |p| p + tag);
@@ -262,6 +333,10 @@ mod tests {
         same("SELECT * FROM t WHERE a = 'x'", "SELECT * FROM t WHERE a = $q$x'y$q$");
         same("SELECT E'a\\'b' FROM t", "SELECT E'c' FROM t");
         same("SELECT $$a$$ FROM t", "SELECT $$ $1 $$ FROM t");
+        same("UPDATE t SET a = a + 5, b = .5", "UPDATE t SET a = a + -5, b = -1.5e3");
+        same("SELECT U&'\\0041', B'1'", "SELECT 'x', X'F'");
+        differ("SELECT a - 1 FROM t", "SELECT a + 1 FROM t");
+        differ("SELECT (a) - 1 FROM t", "SELECT (a) + 1 FROM t");
         differ("SELECT * FROM t WHERE a = 1", "SELECT * FROM t WHERE a = 1 AND b = 1");
         differ("SELECT * FROM t WHERE a = 1", "SELECT * FROM t WHERE a = $1");
         differ("SELECT * FROM t WHERE a = $1 AND b = $2", "SELECT * FROM t WHERE a = $2 AND b = $1");
@@ -273,6 +348,9 @@ mod tests {
         same("SELECT a FROM t", "select\n\ta -- comment\n FROM /* a /* nested */ one */ T;");
         same("SELECT a FROM t WHERE a=1", "SELECT a FROM t WHERE a = 1");
         same("SELECT a FROM \"t\"", "SELECT a FROM t");
+        same("SELECT a FROM \"my_long_table_name_16\"", "SELECT a FROM My_Long_Table_Name_16");
+        differ("SELECT a FROM abcdefgh i", "SELECT a FROM abcdefghi");
+        differ("SELECT a FROM t WHERE a$b = c", "SELECT a FROM t WHERE a$d = c");
         differ("SELECT a FROM \"T\"", "SELECT a FROM t");
         differ("SELECT ab FROM t", "SELECT a b FROM t");
         differ("SELECT a FROM t", "SELECT a FROM u");

@@ -114,6 +114,9 @@ unsafe extern "C-unwind" fn process_utility(
 }
 
 /// The command is one of those that `before_command` knows. Every command passes here, so nothing else is done for the others.
+///
+/// # Safety
+/// `node` is a parse node.
 #[inline]
 unsafe fn concerns_us(node: *const pg_sys::Node) -> bool {
     use pg_sys::NodeTag as T;

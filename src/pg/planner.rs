@@ -8,13 +8,17 @@ use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{compat, node, subxact};
+use super::{compat, encoding, node, query, subxact};
 use indexpilot_core::model::RelId;
+use indexpilot_core::profile::FieldUse;
+use indexpilot_core::tenant::TenantSource;
 use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+pub use super::query::TenantKeys;
 
 /// First OID of objects that users make (access/transam.h).
 const FIRST_NORMAL_OID: u32 = 16384;
@@ -76,8 +80,8 @@ pub struct Plan<'a> {
 /// `NotSupported` when it is not one plannable statement; `UndefinedObject` when the role is gone; the server's own errors.
 pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepared<'_>) -> Result<T>) -> Result<T> {
     let text =
-        CString::new(sample.text.as_str()).map_err(|_| Error::new(Kind::InvalidParameter, "statement contains a zero byte"))?;
-    let path = CString::new(sample.search_path.as_str())
+        encoding::to_server(&sample.text).map_err(|_| Error::new(Kind::InvalidParameter, "statement contains a zero byte"))?;
+    let path = encoding::to_server(&sample.search_path)
         .map_err(|_| Error::new(Kind::InvalidParameter, "search_path contains a zero byte"))?;
     if sample.parameters.len() > MAX_PARAMETERS {
         return Err(Error::new(Kind::InvalidParameter, "statement has too many parameters"));
@@ -89,7 +93,9 @@ pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepa
             return Err(Error::new(Kind::UndefinedObject, format!("role with OID {} does not exist", sample.role.to_u32()))
                 .detail("The statement was captured as it ran under this role, which has been dropped since."));
         }
-        let _settings = SettingScope::new(&[(c"search_path", &path), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
+        // Workers switch policies off for themselves, which would make an error of every table that has some.
+        let _settings =
+            SettingScope::new(&[(c"search_path", &path), (c"row_security", c"on"), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
         let _role = RoleScope::new(sample.role, true);
         let _timeout = TimeoutScope::new(limit);
         // SAFETY: makes the subtransaction read-only; its end restores what was (xact.c).
@@ -114,25 +120,21 @@ impl Prepared<'_> {
 
     /// Tables that the statement, or a data-modifying CTE of it, inserts into.
     pub fn insert_targets(&self) -> Vec<RelId> {
-        let mut found = Vec::new();
-        // SAFETY: an analysed query: resultRelation is an index into its range table, CTEs hold queries.
-        unsafe {
-            let mut add = |query: *mut pg_sys::Query| {
-                if (*query).commandType == pg_sys::CmdType::CMD_INSERT && (*query).resultRelation > 0 {
-                    let nth = (*query).resultRelation as usize - 1;
-                    if let Some(entry) = node::list::<pg_sys::RangeTblEntry>((*query).rtable).nth(nth) {
-                        found.push(RelId((*entry).relid.to_u32()));
-                    }
-                }
-            };
-            add(self.query);
-            for cte in node::list::<pg_sys::CommonTableExpr>((*self.query).cteList) {
-                if let Some(query) = node::cast::<pg_sys::Query>((*cte).ctequery, pg_sys::NodeTag::T_Query) {
-                    add(query);
-                }
-            }
-        }
-        found
+        // SAFETY: an analysed query.
+        unsafe { query::insert_targets(self.query) }
+    }
+
+    /// Tables that the statement writes to, and the fields that it sets there.
+    pub fn writes(&self) -> (Vec<RelId>, Vec<FieldUse>) {
+        // SAFETY: an analysed and rewritten query.
+        unsafe { query::writes(self.query) }
+    }
+
+    /// The value that names the tenant: one that a column of `keys` (by table) is compared with, or set to in a new row. `parameters`
+    /// is the number of parameters that the statement was run with.
+    pub fn tenant(&self, keys: &TenantKeys, parameters: usize) -> Option<TenantSource> {
+        // SAFETY: an analysed query, and the text it was made from.
+        unsafe { query::tenant(self.query, self.text.to_bytes(), keys, parameters) }
     }
 }
 
@@ -205,7 +207,10 @@ fn analyse(text: &CStr, parameters: &[Parameter]) -> Result<*mut pg_sys::Query> 
     };
     // SAFETY: a RawStmt holds a parse node, whose tag says what it is.
     let tag = unsafe {
-        (*raw).stmt = inner((*raw).stmt);
+        (*raw).stmt = match node::cast::<pg_sys::RefreshMatViewStmt>((*raw).stmt, T::T_RefreshMatViewStmt) {
+            Some(refresh) => view_query((*refresh).relation)?,
+            None => inner((*raw).stmt),
+        };
         (*(*raw).stmt).type_
     };
     if !matches!(tag, T::T_SelectStmt | T::T_InsertStmt | T::T_UpdateStmt | T::T_DeleteStmt | T::T_MergeStmt) {
@@ -221,12 +226,35 @@ fn analyse(text: &CStr, parameters: &[Parameter]) -> Result<*mut pg_sys::Query> 
         let list = pg_sys::pg_analyze_and_rewrite_varparams(raw, text.as_ptr(), &mut types, &mut count, std::ptr::null_mut());
         node::list::<pg_sys::Query>(list).collect::<Vec<_>>()
     };
+    for query in &queries {
+        // SAFETY: rewritten queries, in a transaction whose settings are put back.
+        unsafe { query::define_settings(*query) };
+    }
     match queries[..] {
         // SAFETY: a live query.
         [query] if unsafe { (*query).commandType } == pg_sys::CmdType::CMD_UTILITY => Err(not_plannable()),
         [query] => Ok(query),
         _ => Err(Error::new(Kind::NotSupported, "cannot plan a statement that rules turn into several")
             .detail(format!("Rewriting made {} statements of it.", queries.len()))),
+    }
+}
+
+/// The query of a materialised view.
+///
+/// # Safety
+/// `name` is a parse node.
+unsafe fn view_query(name: *mut pg_sys::RangeVar) -> Result<*mut pg_sys::Node> {
+    // SAFETY: an unknown name raises; the function returns the definition as text, which is one SELECT.
+    unsafe {
+        let view = pg_sys::RangeVarGetRelidExtended(name, 0, 0, None, std::ptr::null_mut());
+        let definition = pg_sys::OidFunctionCall1Coll(
+            pg_sys::Oid::from(pg_sys::F_PG_GET_VIEWDEF_OID),
+            pg_sys::InvalidOid,
+            pg_sys::Datum::from(view),
+        );
+        let text = pg_sys::text_to_cstring(definition.cast_mut_ptr());
+        let raw = node::list::<pg_sys::RawStmt>(pg_sys::pg_parse_query(text)).next();
+        raw.map(|raw| (*raw).stmt).ok_or_else(not_plannable)
     }
 }
 
@@ -298,7 +326,7 @@ fn bind(parameters: &[Parameter]) -> pg_sys::ParamListInfo {
                 continue;
             }
             slot.ptype = parameter.type_oid;
-            if let Some(value) = parameter.value.as_deref().and_then(|v| CString::new(v).ok()) {
+            if let Some(value) = parameter.value.as_deref().and_then(|v| encoding::to_server(v).ok()) {
                 let (mut input, mut io_param) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
                 pg_sys::getTypeInputInfo(parameter.type_oid, &mut input, &mut io_param);
                 slot.value = pg_sys::OidInputFunctionCall(input, value.as_ptr().cast_mut(), io_param, -1);

@@ -16,10 +16,10 @@ use std::ptr::null_mut;
 const EQUAL: i32 = 3;
 
 /// One relation of one query level.
-struct Reader {
-    root: *mut pg_sys::PlannerInfo,
-    rel: *mut pg_sys::RelOptInfo,
-    rti: i32,
+pub(super) struct Reader {
+    pub(super) root: *mut pg_sys::PlannerInfo,
+    pub(super) rel: *mut pg_sys::RelOptInfo,
+    pub(super) rti: i32,
 }
 
 /// A restriction before its selectivity is known.
@@ -28,18 +28,17 @@ struct Condition {
     kind: PredicateKind,
 }
 
-/// What the query level `root` wants of `rel`; `None` when the relation is not a table, or a child whose parent is one.
+/// Reads one relation of the query level `root`; `None` when it is not a table, or a child whose parent is one.
 ///
 /// # Safety
 /// The arguments are those of `set_rel_pathlist_hook`.
-pub unsafe fn read(
+pub(super) unsafe fn reader(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
     rti: pg_sys::Index,
     rte: *mut pg_sys::RangeTblEntry,
-) -> Option<RelationUse> {
-    // SAFETY: all of it is the planner's own state for this relation, complete when the hook is called: restrictions, equivalence
-    // classes and wanted orders were built before base relations get their paths (planmain.c, allpaths.c).
+) -> Option<Reader> {
+    // SAFETY: the planner's own state for this relation.
     unsafe {
         if (*rte).rtekind != pg_sys::RTEKind::RTE_RELATION || (*rte).relid == pg_sys::InvalidOid {
             return None;
@@ -59,7 +58,24 @@ pub unsafe fn read(
             }
             _ => return None,
         }
-        let reader = Reader { root, rel, rti: rti as i32 };
+    }
+    Some(Reader { root, rel, rti: rti as i32 })
+}
+
+/// What the query level `root` wants of `rel`; `None` when the relation is not a table, or a child whose parent is one.
+///
+/// # Safety
+/// The arguments are those of `set_rel_pathlist_hook`.
+pub unsafe fn read(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    rti: pg_sys::Index,
+    rte: *mut pg_sys::RangeTblEntry,
+) -> Option<RelationUse> {
+    // SAFETY: all of it is the planner's own state for this relation, complete when the hook is called: restrictions, equivalence
+    // classes and wanted orders were built before base relations get their paths (planmain.c, allpaths.c).
+    unsafe {
+        let reader = reader(root, rel, rti, rte)?;
         let (needed, system) = reader.needed();
         let target = pg_sys::bms_is_member(rti as i32, (*root).all_result_relids);
         let whole_row = system || target || reader.locked();
@@ -82,7 +98,10 @@ pub unsafe fn read(
 
 impl Reader {
     /// The plain user column of this relation that the expression is.
-    unsafe fn var(&self, node: *mut pg_sys::Node) -> Option<*mut pg_sys::Var> {
+    ///
+    /// # Safety
+    /// As the module says.
+    pub(super) unsafe fn var(&self, node: *mut pg_sys::Node) -> Option<*mut pg_sys::Var> {
         // SAFETY: `node` is an expression of the planner.
         unsafe {
             let var = cast::<pg_sys::Var>(strip_relabel(node), T::T_Var)?;
@@ -223,7 +242,10 @@ impl Reader {
 
     /// Columns that an equality ties to another relation which may be read first. Equalities that hold everywhere live in the
     /// equivalence classes, those of outer joins in `joininfo`.
-    unsafe fn joins(&self) -> Vec<Predicate> {
+    ///
+    /// # Safety
+    /// As the module says.
+    pub(super) unsafe fn joins(&self) -> Vec<Predicate> {
         let mut vars: Vec<*mut pg_sys::Var> = Vec::new();
         // SAFETY: equivalence classes hold their members, joininfo holds RestrictInfos.
         unsafe {

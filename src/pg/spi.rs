@@ -5,12 +5,13 @@
 //! `search_path = pg_catalog, pg_temp`, so neither the caller's rights nor the caller's schemas and operators matter.
 
 use super::error::{Error, Kind, Result};
-use super::own;
 use super::role::RoleScope;
+use super::{encoding, own};
 use pgrx::datum::DatumWithOid;
-use pgrx::{JsonB, Spi, pg_sys};
+use pgrx::{Spi, pg_sys};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::ffi::CString;
 
 /// Settings changed here are put back when it is dropped; after an ERROR the aborting transaction does so itself.
 pub struct SettingScope {
@@ -55,9 +56,22 @@ impl Drop for SettingScope {
     }
 }
 
+/// A document as a parameter of type jsonb.
+fn document(value: &Value) -> Result<DatumWithOid<'static>> {
+    let text = CString::new(encoding::document(value)).map_err(|_| Error::internal("document contains a zero byte"))?;
+    // SAFETY: the input function of jsonb reads a NUL-terminated text, and raises where it is none.
+    unsafe {
+        let datum =
+            pg_sys::OidInputFunctionCall(pg_sys::Oid::from(pg_sys::F_JSONB_IN), text.as_ptr().cast_mut(), pg_sys::InvalidOid, -1);
+        Ok(DatumWithOid::new(datum, pg_sys::JSONBOID))
+    }
+}
+
 /// Rows of a query: SELECT, or INSERT / UPDATE / DELETE with RETURNING. `$1` is `args` as jsonb.
 pub fn rows<T: DeserializeOwned>(sql: &str, args: Value) -> Result<Vec<T>> {
-    let sql = format!("WITH q AS ({sql}) SELECT pg_catalog.to_jsonb(q) FROM q");
+    let encoding = if encoding::unknown() { "SQL_ASCII" } else { "UTF8" };
+    let sql =
+        format!("WITH q AS ({sql}) SELECT pg_catalog.convert_to(pg_catalog.to_jsonb(q)::pg_catalog.text, '{encoding}') FROM q");
     let documents = run(&sql, args)?;
     documents.into_iter().map(|d| serde_json::from_value(d).map_err(Error::from)).collect()
 }
@@ -82,7 +96,7 @@ pub fn execute(sql: &str, args: Value) -> Result<u64> {
     let _role = RoleScope::owner();
     let _path = SettingScope::safe_search_path();
     Spi::connect_mut(|client| {
-        let args = [DatumWithOid::from(JsonB(args))];
+        let args = [document(&args)?];
         let done = client.update(sql, None, &args)?;
         Ok(done.len() as u64)
     })
@@ -95,13 +109,13 @@ fn run(sql: &str, args: Value) -> Result<Vec<Value>> {
     // SAFETY: reads a variable of the backend.
     let standby = unsafe { pg_sys::RecoveryInProgress() };
     Spi::connect_mut(|client| {
-        let args = [DatumWithOid::from(JsonB(args))];
+        let args = [document(&args)?];
         let mut found = Vec::new();
         // update() gives the transaction a number first, and a standby has none to give.
         let tuples = if standby { client.select(sql, None, &args)? } else { client.update(sql, None, &args)? };
         for tuple in tuples {
-            if let Some(JsonB(document)) = tuple.get::<JsonB>(1)? {
-                found.push(document);
+            if let Some(document) = tuple.get::<Vec<u8>>(1)? {
+                found.push(serde_json::from_str(&String::from_utf8_lossy(&document))?);
             }
         }
         Ok(found)

@@ -7,6 +7,7 @@
 use super::value;
 use pgrx::{pg_sys, varlena};
 use std::ffi::c_char;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Cursor, Write};
 
 /// Range table entries and inheritance children of a plan that are looked at.
@@ -15,6 +16,8 @@ const MAX_ENTRIES: usize = 1024;
 const MAX_OFFSET: usize = 1024 * 1024;
 /// Base tables of a statement that are remembered.
 pub const RELATIONS: usize = 16;
+/// Relations in [`Dependencies`].
+const DEPENDENCIES: usize = 8;
 
 mod sys {
     use super::pg_sys;
@@ -66,7 +69,7 @@ pub struct Relations {
 }
 
 /// The base tables: no views, no catalogs, and of an inheritance tree only the parent, since its children depend on what the planner
-/// pruned. `None` when the statement reads nothing but catalogs.
+/// pruned. `None` when the statement reads nothing but catalogs, or a transition table of its trigger, which nobody else knows.
 ///
 /// # Safety
 /// `plan` is a plan of this backend.
@@ -79,7 +82,13 @@ pub unsafe fn relations(plan: &pg_sys::PlannedStmt) -> Option<Relations> {
         let children = length(plan.appendRelations);
         for i in 0..length(plan.rtable) {
             let entry = (*plan.rtable).elements.add(i).cast::<*const pg_sys::RangeTblEntry>().read();
-            let Some(entry) = entry.as_ref().filter(|e| e.rtekind == pg_sys::RTEKind::RTE_RELATION) else { continue };
+            let Some(entry) = entry.as_ref() else { continue };
+            if entry.rtekind == pg_sys::RTEKind::RTE_NAMEDTUPLESTORE {
+                return None;
+            }
+            if entry.rtekind != pg_sys::RTEKind::RTE_RELATION {
+                continue;
+            }
             if entry.relkind as u8 == pg_sys::RELKIND_VIEW || (children > 0 && is_child(plan, i + 1)) {
                 continue;
             }
@@ -92,6 +101,36 @@ pub unsafe fn relations(plan: &pg_sys::PlannedStmt) -> Option<Relations> {
         }
     }
     (found.count > 0 || !catalogs).then_some(found)
+}
+
+/// The OIDs of all relations that a plan depends on, in the order in which the planner met them; `None` when there are more than fit.
+/// Of one text with the same list, the base tables are the same.
+///
+/// # Safety
+/// As [`relations`].
+#[inline]
+pub unsafe fn dependencies(plan: &pg_sys::PlannedStmt) -> Option<Dependencies> {
+    let mut found = Dependencies { oids: [0; DEPENDENCIES], count: 0 };
+    // SAFETY: NULL or a list of OIDs, each in a cell of its own (pg_list.h).
+    unsafe {
+        let Some(list) = plan.relationOids.as_ref() else { return Some(found) };
+        found.count = list.length as usize;
+        for (i, place) in found.oids.iter_mut().enumerate().take(found.count) {
+            *place = (*list.elements.add(i)).oid_value.to_u32();
+        }
+    }
+    (found.count <= DEPENDENCIES).then_some(found)
+}
+
+/// See [`dependencies`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Dependencies {
+    oids: [u32; DEPENDENCIES],
+    count: usize,
+}
+
+impl Dependencies {
+    pub const NONE: Dependencies = Dependencies { oids: [0; DEPENDENCIES], count: 0 };
 }
 
 /// Whether the entry stands for a child of another table. (A child without parent table is a branch of UNION ALL.)
@@ -144,19 +183,29 @@ pub unsafe fn uses_temporary_table(query: *const pg_sys::QueryDesc) -> bool {
     }
 }
 
+/// Where a statement stands in the text that was sent: the byte, and its length (0: to the end), as the parser notes them.
+#[derive(Clone, Copy)]
+pub struct Extent {
+    pub location: i32,
+    pub length: i32,
+}
+
+impl Extent {
+    pub const ALL: Extent = Extent { location: 0, length: 0 };
+}
+
 /// The statement's own part of the text that was sent, and where in that text it begins; `None` when it is longer than `limit`.
 ///
 /// # Safety
 /// `'a` ends with the query.
-pub unsafe fn text<'a>(query: *const pg_sys::QueryDesc, limit: usize) -> Option<(&'a [u8], usize)> {
+pub unsafe fn text<'a>(query: *const pg_sys::QueryDesc, extent: Extent, limit: usize) -> Option<(&'a [u8], usize)> {
     // SAFETY: sourceText lives as long as the query.
     unsafe {
-        let plan = (*query).plannedstmt.as_ref()?;
-        let text = part_of((*query).sourceText, plan.stmt_location, plan.stmt_len, limit)?;
+        let text = part_of((*query).sourceText, extent.location, extent.length, limit)?;
         if text.len() > limit {
             return None;
         }
-        let start = usize::try_from(plan.stmt_location).unwrap_or(0);
+        let start = usize::try_from(extent.location).unwrap_or(0);
         let blanks = text.iter().take_while(|b| b.is_ascii_whitespace()).count();
         Some((text.trim_ascii(), start + blanks))
     }
@@ -169,6 +218,18 @@ pub unsafe fn text<'a>(query: *const pg_sys::QueryDesc, limit: usize) -> Option<
 pub unsafe fn part<'a>(text: *const c_char, location: i32, length: i32) -> Option<&'a [u8]> {
     // SAFETY: as promised.
     unsafe { part_of(text, location, length, MAX_OFFSET) }
+}
+
+/// A hash of a text, of a very long one of its beginning.
+///
+/// # Safety
+/// `text` is NULL or NUL-terminated.
+pub unsafe fn hash(text: *const c_char) -> u64 {
+    // SAFETY: as promised.
+    let text = unsafe { part(text, 0, 0) }.unwrap_or_default();
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// At most one byte more than `limit`; `None` when it begins too far into the text.
@@ -265,11 +326,11 @@ unsafe fn print(out: &mut Cursor<&mut [u8]>, oid: pg_sys::Oid, datum: pg_sys::Da
             pg_sys::OIDOID => write!(out, "{}", word as u32).ok(),
             pg_sys::FLOAT4OID => {
                 let v = f32::from_bits(word as u32);
-                value::float(out, f64::from(v), format_args!("{v}"))
+                value::float(out, f64::from(v), format_args!("{v:e}"))
             }
             pg_sys::FLOAT8OID => {
                 let v = f64::from_bits(word as u64);
-                value::float(out, v, format_args!("{v}"))
+                value::float(out, v, format_args!("{v:e}"))
             }
             pg_sys::DATEOID => value::date(out, word as i32),
             pg_sys::TIMESTAMPOID => value::timestamp(out, word as i64, false),

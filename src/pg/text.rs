@@ -1,9 +1,13 @@
 //! Query texts through libpg_query: normal form and fingerprint, off the hot path. It speaks the grammar of PostgreSQL 18 whatever
 //! the server; what it cannot read is simply not normalised.
 
-/// The text with its constants replaced by `$n`; `None` when it cannot be parsed.
+use indexpilot_core::template;
+
+/// The text with its constants replaced by `$n`; `None` when it cannot be parsed. Of PREPARE only the statement inside is left, since
+/// libpg_query leaves the constants of PREPARE as they are.
 pub fn normalise(query: &str) -> Option<String> {
-    pg_query::normalize(query).ok()
+    let inside = query.get(template::prepared(query.as_bytes())..).unwrap_or(query);
+    pg_query::normalize(inside.trim_start()).ok()
 }
 
 /// Fingerprint that does not depend on names of constants, white space or the server's version; `None` when it cannot be parsed.

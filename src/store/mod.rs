@@ -8,6 +8,7 @@ pub mod genome;
 pub mod log;
 pub mod managed;
 pub mod measure;
+pub mod profile;
 pub mod protection;
 pub mod verification;
 pub mod workload;

@@ -8,8 +8,9 @@
 
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::hook::Previous;
-use crate::pg::{relinfo, shape};
+use crate::pg::{relinfo, shape, usage};
 use indexpilot_core::model::{IndexDef, RelationUse};
+use indexpilot_core::profile::FieldUse;
 use indexpilot_core::size::Size;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::RefCell;
@@ -55,6 +56,8 @@ struct State {
     hidden: Vec<pg_sys::Oid>,
     /// Filled when the shape is asked for.
     relations: Option<Vec<RelationUse>>,
+    /// Filled when the use of fields is asked for too.
+    fields: Option<Vec<FieldUse>>,
 }
 
 thread_local! {
@@ -82,7 +85,7 @@ impl Session {
                 considered: false,
             })
             .collect();
-        Self::begin(State { injected, hidden: hide.to_vec(), relations: None })
+        Self::begin(State { injected, hidden: hide.to_vec(), ..State::default() })
     }
 
     /// Plans with the database as it is, and records what the query wants of each relation.
@@ -91,6 +94,14 @@ impl Session {
     /// As for [`Session::start`].
     pub fn record() -> Result<Self> {
         Self::begin(State { relations: Some(Vec::new()), ..State::default() })
+    }
+
+    /// As [`Session::record`], and records what the query uses each field for.
+    ///
+    /// # Errors
+    /// As for [`Session::start`].
+    pub fn record_fields() -> Result<Self> {
+        Self::begin(State { relations: Some(Vec::new()), fields: Some(Vec::new()), ..State::default() })
     }
 
     fn begin(state: State) -> Result<Self> {
@@ -125,7 +136,12 @@ impl Session {
 
     /// What was recorded.
     pub fn relations(self) -> Vec<RelationUse> {
-        STATE.with_borrow_mut(|s| s.relations.take()).unwrap_or_default()
+        self.recorded().0
+    }
+
+    /// What was recorded of relations and of fields.
+    pub fn recorded(self) -> (Vec<RelationUse>, Vec<FieldUse>) {
+        STATE.with_borrow_mut(|s| (s.relations.take().unwrap_or_default(), s.fields.take().unwrap_or_default()))
     }
 }
 
@@ -331,14 +347,21 @@ unsafe extern "C-unwind" fn read_relation(
     rti: pg_sys::Index,
     rte: *mut pg_sys::RangeTblEntry,
 ) {
-    if STATE.with_borrow(|s| s.relations.is_none()) {
+    let (relations, fields) = STATE.with_borrow(|s| (s.relations.is_some(), s.fields.is_some()));
+    if !relations {
         return;
     }
     // SAFETY: the arguments of this very hook. The state is not borrowed meanwhile: reading selectivities can run functions.
-    let read = unsafe { shape::read(root, rel, rti, rte) };
-    if let Some(relation) = read {
-        STATE.with_borrow_mut(|s| s.relations.get_or_insert_default().push(relation));
-    }
+    let (relation, uses) = unsafe {
+        let uses = if fields { usage::read(root, rel, rti, rte) } else { Vec::new() };
+        (shape::read(root, rel, rti, rte), uses)
+    };
+    STATE.with_borrow_mut(|s| {
+        s.relations.get_or_insert_default().extend(relation);
+        if let Some(all) = &mut s.fields {
+            all.extend(uses);
+        }
+    });
 }
 
 unsafe extern "C-unwind" fn index_name(oid: pg_sys::Oid) -> *const c_char {

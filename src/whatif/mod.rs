@@ -5,14 +5,16 @@
 mod definition;
 mod hooks;
 mod oracle;
+mod profile;
 mod shape;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
-pub use crate::pg::planner::{Parameter, Sample};
+pub use crate::pg::planner::{Parameter, Sample, TenantKeys};
 pub use definition::parse as parse_definition;
 pub use hooks::init;
 pub use oracle::Oracle;
+pub use profile::profile;
 pub use shape::shape;
 
 use crate::guc;

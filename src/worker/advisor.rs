@@ -1,7 +1,7 @@
 //! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
 
 use super::decision::{self, Decision, Drawn};
-use super::{decide, flush};
+use super::{decide, flush, profile};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
@@ -65,6 +65,7 @@ struct Limits {
 pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
     let _work = crate::pg::own::work();
     flush::flush(flush::PATIENCE)?;
+    profile::refresh()?;
     let filter = Filter { tables: request.tables.clone(), tenant_id: request.tenant_id.clone() };
     let (templates, hours) = store::workload::templates(&filter)?;
     let templates = heaviest(templates);
@@ -181,6 +182,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     let tables: BTreeSet<RelId> = queries.iter().flat_map(|q| q.shape.relations.iter().map(|r| r.rel)).collect();
     let mut catalog = catalog::snapshot(&tables.into_iter().collect::<Vec<_>>())?;
     express(&mut catalog)?;
+    count_updates(&mut catalog)?;
     if !limits.weigh_writes {
         catalog.tables.values_mut().for_each(|t| t.writes = WriteRates::default());
     }
@@ -257,6 +259,16 @@ fn express(catalog: &mut Catalog) -> Result<()> {
     for table in catalog.tables.values_mut() {
         for column in &mut table.columns {
             column.expressed = expressed.get(&(table.rel.0, column.attnum)).copied();
+        }
+    }
+    Ok(())
+}
+
+/// Writes into the snapshot how often updates set each column.
+fn count_updates(catalog: &mut Catalog) -> Result<()> {
+    for ((table, column), rate) in store::profile::updates_per_hour()? {
+        if let Some(table) = catalog.tables.get_mut(&table) {
+            table.writes.updated_columns.insert(column, rate);
         }
     }
     Ok(())
@@ -362,7 +374,8 @@ impl From<Template> for Study {
     }
 }
 
-fn stored(s: StoredSample, role: pg_sys::Oid) -> Sample {
+/// A sample of the tables, as the planner takes it.
+pub fn stored(s: StoredSample, role: pg_sys::Oid) -> Sample {
     let parameters = s
         .parameter_types
         .iter()

@@ -2,7 +2,7 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter, flush, judge};
+use super::{advisor, builder, enter, flush, judge, profile};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
@@ -36,6 +36,7 @@ fn visit(database: Oid) {
     // Each step has transactions of its own, and one that fails does not keep the others from being taken.
     step("ask for the builder", || ask_for_builder(database));
     step("flush", flush::by_itself);
+    step("profile", profile::by_itself);
     step("verify", judge::run);
     step("advise", advisor::tick);
     step("ask for the builder", || ask_for_builder(database));

@@ -12,6 +12,7 @@ pub mod flush;
 mod judge;
 mod launcher;
 mod outcome;
+mod profile;
 pub mod state;
 pub mod status;
 

@@ -45,7 +45,7 @@ CREATE TRIGGER follow AFTER UPDATE ON ordered FOR EACH ROW EXECUTE FUNCTION foll
 type Figures = Vec<(&'static str, String)>;
 
 #[test]
-fn the_order_of_libraries_changes_no_count() -> Result<()> {
+fn c13_the_order_of_libraries_changes_no_count() -> Result<()> {
     let mut cluster = Cluster::build("orders")
         .preload(false)
         .setting("compute_query_id", "auto")
