@@ -8,7 +8,7 @@ EXECUTE by_customer(2);
 EXECUTE by_customer(3);
 SELECT count(*) FROM shop.orders WHERE customer_id = 4;
 SELECT indexpilot.capture_flush() > 0 AS flushed;
-SELECT calls, query FROM indexpilot.queries WHERE 'shop.orders'::regclass = ANY (tables) ORDER BY query COLLATE "C";
+SELECT calls, query FROM indexpilot.queries WHERE 'shop.orders'::regclass = ANY (tables) ORDER BY query COLLATE "C", calls;
 -- a dry run proposes and changes nothing
 SELECT decision, index_name, reason FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['shop.orders'::regclass]) WHERE decision <> 'not_recommended';
 SELECT count(*) AS actions FROM indexpilot.actions;

@@ -121,8 +121,9 @@ unsafe extern "C-unwind" fn process_utility(
 unsafe fn concerns_us(node: *const pg_sys::Node) -> bool {
     use pg_sys::NodeTag as T;
     // SAFETY: a utility statement always has its node.
+    let tag = unsafe { (*node).type_ };
     matches!(
-        unsafe { (*node).type_ },
+        tag,
         T::T_DropdbStmt
             | T::T_CreatedbStmt
             | T::T_AlterDatabaseStmt

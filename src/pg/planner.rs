@@ -247,11 +247,7 @@ unsafe fn view_query(name: *mut pg_sys::RangeVar) -> Result<*mut pg_sys::Node> {
     // SAFETY: an unknown name raises; the function returns the definition as text, which is one SELECT.
     unsafe {
         let view = pg_sys::RangeVarGetRelidExtended(name, 0, 0, None, std::ptr::null_mut());
-        let definition = pg_sys::OidFunctionCall1Coll(
-            pg_sys::Oid::from(pg_sys::F_PG_GET_VIEWDEF_OID),
-            pg_sys::InvalidOid,
-            pg_sys::Datum::from(view),
-        );
+        let definition = pg_sys::OidFunctionCall1Coll(pg_sys::F_PG_GET_VIEWDEF_OID, pg_sys::InvalidOid, pg_sys::Datum::from(view));
         let text = pg_sys::text_to_cstring(definition.cast_mut_ptr());
         let raw = node::list::<pg_sys::RawStmt>(pg_sys::pg_parse_query(text)).next();
         raw.map(|raw| (*raw).stmt).ok_or_else(not_plannable)
