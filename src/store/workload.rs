@@ -239,9 +239,9 @@ pub fn record(counted: &[Counted], limits: Limits) -> Result<()> {
     Ok(())
 }
 
-/// Keeps new samples, at most `keep` of each template: of each tenant first one, then the second, and so on; among those of a tenant
-/// chance decides (`workload_sample.priority`). A statement without constants is kept once for each tenant. A sample may come before
-/// its statement has ended and was counted, so it brings its template with it.
+/// Keeps new samples, at most `keep` of each template: of each tenant first one, then the second, and so on. The newest of a tenant
+/// stays, and among its others chance decides (`workload_sample.priority`). A statement without constants is kept once for each
+/// tenant. A sample may come before its statement has ended and was counted, so it brings its template with it.
 pub fn add_samples(samples: &[SampleRow], keep: usize) -> Result<()> {
     if samples.is_empty() {
         return Ok(());
@@ -276,11 +276,13 @@ pub fn add_samples(samples: &[SampleRow], keep: usize) -> Result<()> {
              SELECT r.id FROM (
                  SELECT n.id, pg_catalog.row_number() OVER (PARTITION BY n.workload_id ORDER BY n.nth, n.priority DESC, n.id DESC) AS n
                    FROM (SELECT o.id, o.workload_id, o.priority,
-                                pg_catalog.row_number() OVER (PARTITION BY o.workload_id, o.tenant_id ORDER BY o.priority DESC, o.id DESC) AS nth
-                           FROM indexpilot.workload_sample o WHERE o.workload_id = ANY (ARRAY(
+                                pg_catalog.row_number() OVER (PARTITION BY o.workload_id, o.tenant_id
+                                    ORDER BY o.id = o.newest DESC, o.priority DESC, o.id DESC) AS nth
+                           FROM (SELECT a.*, pg_catalog.max(a.id) OVER (PARTITION BY a.workload_id, a.tenant_id) AS newest
+                                   FROM indexpilot.workload_sample a WHERE a.workload_id = ANY (ARRAY(
                                 SELECT DISTINCT w.id FROM indexpilot.workload w
                                   JOIN pg_catalog.jsonb_to_recordset($1->'rows') AS s(queryid bigint, role_id oid, relations_hash bigint,
-                                       nested boolean) USING (queryid, role_id, relations_hash, nested)))) n) r
+                                       nested boolean) USING (queryid, role_id, relations_hash, nested)))) o) n) r
               WHERE r.n > ($1->>'keep')::bigint))",
         json!({ "keep": keep, "rows": samples }),
     )?;
