@@ -77,6 +77,8 @@ SELECT tenant_id, calls FROM indexpilot.query_stats WHERE NOT nested;
 SELECT tenant_id, query FROM indexpilot.workload_samples;
 SELECT count(*) AS others FROM indexpilot.get_query_stats(since => NULL, tenant_id => 't2');
 SELECT DISTINCT s->>'tenant_id' AS tenant FROM jsonb_array_elements(indexpilot.export_workload()->'templates') t, jsonb_array_elements(t->'stats') s;
+SELECT indexpilot.log_query_stat('SELECT 1', 1, tenant_id => 't2');
+\echo :LAST_ERROR_SQLSTATE
 SET indexpilot.tenant_id = 't2';
 \echo :LAST_ERROR_SQLSTATE
 RESET indexpilot.tenant_id;

@@ -1,6 +1,7 @@
 //! The workload: what comes from elsewhere, who may see what, and percentiles.
 
 use super::{require_mode, require_preload};
+use crate::pg::encoding;
 use crate::pg::error::{Error, Kind, Result, or_raise};
 use crate::pg::spi::require_writable;
 use crate::worker::exchange::{self, Report};
@@ -111,8 +112,9 @@ fn import_workload(document: Option<JsonB>) -> i64 {
 }
 
 #[pg_extern(sql = false)]
-fn may_see(role_id: pg_sys::Oid, tenant_id: &str) -> bool {
-    exchange::may_see(role_id, tenant_id)
+fn may_see(role_id: pg_sys::Oid, tenant_id: &[u8]) -> bool {
+    // Bytes, since texts of other encodings cannot be had as str.
+    exchange::may_see(role_id, &encoding::to_utf8(tenant_id))
 }
 
 #[pg_extern(sql = false)]

@@ -505,11 +505,17 @@ unsafe extern "C-unwind" fn subtransaction(
 }
 
 /// The session ends.
+///
+/// # Safety
+/// For `before_shmem_exit`.
 pub unsafe extern "C-unwind" fn at_exit(_: i32, _: pg_sys::Datum) {
     quiet(|| backend::hand_in(true));
 }
 
 /// The server ends.
+///
+/// # Safety
+/// For `on_shmem_exit`.
 pub unsafe extern "C-unwind" fn at_server_exit(code: i32, _: pg_sys::Datum) {
     // Only at a clean stop: after a crash the figures cannot be trusted.
     if code == 0 {

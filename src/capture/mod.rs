@@ -177,7 +177,7 @@ pub fn status() -> Status {
         untracked: backends.untracked,
         temporary: backends.temporary,
         failures: backends.failures,
-        bytes: table.bytes + ring.bytes + tenants::bytes(),
+        bytes: table.bytes + ring.bytes + tenants::bytes() + sessions::bytes(),
         epoch: backends.epoch,
         databases: databases::all(),
     }

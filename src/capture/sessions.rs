@@ -65,3 +65,8 @@ pub fn ask(database: u32, patience: Duration) {
         crate::pg::time::sleep(Duration::from_millis(2));
     }
 }
+
+/// Shared memory, bytes.
+pub fn bytes() -> u64 {
+    SESSIONS.get().map_or(0, |all| size_of_val(all) as u64)
+}

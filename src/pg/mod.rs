@@ -1,4 +1,5 @@
 //! Safe, small types over `pg_sys`: here, and in the hook files, lives all unsafe code. No stage of the loop is known here.
+mod analyse;
 pub mod area;
 pub mod bgworker;
 pub mod catalog;

@@ -8,7 +8,7 @@ use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{compat, encoding, node, query, subxact};
+use super::{analyse, compat, encoding, node, query, subxact};
 use indexpilot_core::model::RelId;
 use indexpilot_core::profile::FieldUse;
 use indexpilot_core::tenant::TenantSource;
@@ -101,7 +101,7 @@ pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepa
         // SAFETY: makes the subtransaction read-only; its end restores what was (xact.c).
         unsafe { pg_sys::XactReadOnly = true };
         let _snapshot = Snapshot::new();
-        let query = analyse(&text, &sample.parameters)?;
+        let query = analyse::analyse(&text, &sample.parameters)?;
         let prepared = Prepared { query, text: &text, params: bind(&sample.parameters) };
         f(&prepared)
     }))
@@ -192,86 +192,10 @@ impl Plan<'_> {
     }
 }
 
-/// Parses, checks, analyses and rewrites: exactly one plannable query comes out.
-fn analyse(text: &CStr, parameters: &[Parameter]) -> Result<*mut pg_sys::Query> {
-    use pg_sys::NodeTag as T;
-    // SAFETY: raw parsing looks nothing up; its result is a list of RawStmt.
-    let (count, raw) = unsafe {
-        let mut statements = node::list::<pg_sys::RawStmt>(pg_sys::pg_parse_query(text.as_ptr()));
-        let first = statements.next();
-        (usize::from(first.is_some()) + statements.count(), first)
-    };
-    let Some(raw) = raw.filter(|_| count == 1) else {
-        return Err(Error::new(Kind::NotSupported, format!("cannot plan a text of {count} statements"))
-            .hint("Give one statement at a time."));
-    };
-    // SAFETY: a RawStmt holds a parse node, whose tag says what it is.
-    let tag = unsafe {
-        (*raw).stmt = match node::cast::<pg_sys::RefreshMatViewStmt>((*raw).stmt, T::T_RefreshMatViewStmt) {
-            Some(refresh) => view_query((*refresh).relation)?,
-            None => inner((*raw).stmt),
-        };
-        (*(*raw).stmt).type_
-    };
-    if !matches!(tag, T::T_SelectStmt | T::T_InsertStmt | T::T_UpdateStmt | T::T_DeleteStmt | T::T_MergeStmt) {
-        return Err(not_plannable());
-    }
-    // SAFETY: the array is palloc'd because the parser enlarges it with repalloc for parameters beyond it.
-    let queries = unsafe {
-        let mut count = parameters.len() as i32;
-        let mut types = pg_sys::palloc0(std::mem::size_of::<pg_sys::Oid>() * parameters.len().max(1)).cast::<pg_sys::Oid>();
-        for (i, parameter) in parameters.iter().enumerate() {
-            *types.add(i) = parameter.type_oid;
-        }
-        let list = pg_sys::pg_analyze_and_rewrite_varparams(raw, text.as_ptr(), &mut types, &mut count, std::ptr::null_mut());
-        node::list::<pg_sys::Query>(list).collect::<Vec<_>>()
-    };
-    for query in &queries {
-        // SAFETY: rewritten queries, in a transaction whose settings are put back.
-        unsafe { query::define_settings(*query) };
-    }
-    match queries[..] {
-        // SAFETY: a live query.
-        [query] if unsafe { (*query).commandType } == pg_sys::CmdType::CMD_UTILITY => Err(not_plannable()),
-        [query] => Ok(query),
-        _ => Err(Error::new(Kind::NotSupported, "cannot plan a statement that rules turn into several")
-            .detail(format!("Rewriting made {} statements of it.", queries.len()))),
-    }
-}
-
-/// The query of a materialised view.
-///
-/// # Safety
-/// `name` is a parse node.
-unsafe fn view_query(name: *mut pg_sys::RangeVar) -> Result<*mut pg_sys::Node> {
-    // SAFETY: an unknown name raises; the function returns the definition as text, which is one SELECT.
-    unsafe {
-        let view = pg_sys::RangeVarGetRelidExtended(name, 0, 0, None, std::ptr::null_mut());
-        let definition = pg_sys::OidFunctionCall1Coll(pg_sys::F_PG_GET_VIEWDEF_OID, pg_sys::InvalidOid, pg_sys::Datum::from(view));
-        let text = pg_sys::text_to_cstring(definition.cast_mut_ptr());
-        let raw = node::list::<pg_sys::RawStmt>(pg_sys::pg_parse_query(text)).next();
-        raw.map(|raw| (*raw).stmt).ok_or_else(not_plannable)
-    }
-}
-
-/// The statement inside PREPARE, DECLARE CURSOR, CREATE TABLE AS, EXPLAIN and COPY (query) TO; others are returned as they are.
-///
-/// # Safety
-/// `stmt` is a raw parse node.
-unsafe fn inner(stmt: *mut pg_sys::Node) -> *mut pg_sys::Node {
-    use pg_sys::NodeTag as T;
-    // SAFETY: the tag says which struct it is (parsenodes.h); each field is the raw parse tree of the statement inside.
-    unsafe {
-        let inside = match (*stmt).type_ {
-            T::T_PrepareStmt => (*stmt.cast::<pg_sys::PrepareStmt>()).query,
-            T::T_DeclareCursorStmt => (*stmt.cast::<pg_sys::DeclareCursorStmt>()).query,
-            T::T_CreateTableAsStmt => (*stmt.cast::<pg_sys::CreateTableAsStmt>()).query,
-            T::T_ExplainStmt => (*stmt.cast::<pg_sys::ExplainStmt>()).query,
-            T::T_CopyStmt => (*stmt.cast::<pg_sys::CopyStmt>()).query,
-            _ => stmt,
-        };
-        if inside.is_null() { stmt } else { inside }
-    }
+/// `search_path` of the session, in the form of the setting.
+pub fn search_path() -> String {
+    // SAFETY: the string variable behind the setting (namespace.c) is never NULL after start.
+    unsafe { CStr::from_ptr(pg_sys::namespace_search_path) }.to_string_lossy().into_owned()
 }
 
 /// The name of a `CmdType`, as `workload.command` has it.
@@ -285,17 +209,6 @@ fn command_name(command: pg_sys::CmdType::Type) -> &'static str {
         c if c == compat::CMD_MERGE => "merge",
         _ => "unknown",
     }
-}
-
-/// `search_path` of the session, in the form of the setting.
-pub fn search_path() -> String {
-    // SAFETY: the string variable behind the setting (namespace.c) is never NULL after start.
-    unsafe { CStr::from_ptr(pg_sys::namespace_search_path) }.to_string_lossy().into_owned()
-}
-
-fn not_plannable() -> Error {
-    Error::new(Kind::NotSupported, "cannot plan this kind of statement")
-        .detail("Only SELECT, INSERT, UPDATE, DELETE and MERGE have plans that indexes can change.")
 }
 
 /// The captured values, as a custom plan gets them. Values of types that users made are left out: their input functions are

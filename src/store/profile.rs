@@ -196,8 +196,8 @@ pub fn updates_per_hour() -> Result<BTreeMap<(RelId, AttNum), f64>> {
     let rows: Vec<Updated> = spi::rows(
         "SELECT f.table_id::bigint AS table_id, f.attnum, pg_catalog.sum(q.rows)::float8
                 / (SELECT GREATEST(1.0, EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(bucket_at))::float8 / 3600)
-                     FROM indexpilot.query_stats) AS rows
-           FROM indexpilot.workload_field f JOIN indexpilot.query_stats q ON q.workload_id = f.workload_id
+                     FROM indexpilot.workload_stats) AS rows
+           FROM indexpilot.workload_field f JOIN indexpilot.workload_stats q ON q.workload_id = f.workload_id
           WHERE f.usage = 'update' GROUP BY f.table_id, f.attnum",
         json!({}),
     )?;

@@ -271,15 +271,18 @@ pub fn add_samples(samples: &[SampleRow], keep: usize) -> Result<()> {
         json!({ "rows": samples }),
     )?;
     spi::execute(
-        "DELETE FROM indexpilot.workload_sample d USING (
-             SELECT id, pg_catalog.row_number() OVER (PARTITION BY workload_id ORDER BY nth, priority DESC, id DESC) AS n
-               FROM (SELECT id, workload_id, priority,
-                            pg_catalog.row_number() OVER (PARTITION BY workload_id, tenant_id ORDER BY priority DESC, id DESC) AS nth
-                       FROM indexpilot.workload_sample
-                      WHERE workload_id IN (SELECT workload_id FROM indexpilot.workload_sample
-                                             GROUP BY workload_id HAVING pg_catalog.count(*) > ($1->>'keep')::bigint)) s) r
-          WHERE d.id = r.id AND r.n > ($1->>'keep')::bigint",
-        json!({ "keep": keep }),
+        // Lists instead of joins, of which no plan can be bad when statistics are old.
+        "DELETE FROM indexpilot.workload_sample d WHERE d.id = ANY (ARRAY(
+             SELECT r.id FROM (
+                 SELECT n.id, pg_catalog.row_number() OVER (PARTITION BY n.workload_id ORDER BY n.nth, n.priority DESC, n.id DESC) AS n
+                   FROM (SELECT o.id, o.workload_id, o.priority,
+                                pg_catalog.row_number() OVER (PARTITION BY o.workload_id, o.tenant_id ORDER BY o.priority DESC, o.id DESC) AS nth
+                           FROM indexpilot.workload_sample o WHERE o.workload_id = ANY (ARRAY(
+                                SELECT DISTINCT w.id FROM indexpilot.workload w
+                                  JOIN pg_catalog.jsonb_to_recordset($1->'rows') AS s(queryid bigint, role_id oid, relations_hash bigint,
+                                       nested boolean) USING (queryid, role_id, relations_hash, nested)))) n) r
+              WHERE r.n > ($1->>'keep')::bigint))",
+        json!({ "keep": keep, "rows": samples }),
     )?;
     Ok(())
 }
@@ -340,6 +343,8 @@ pub fn join_hours(tenants: u32) -> Result<()> {
     if some != Some(true) {
         return Ok(());
     }
+    // Each step has as many rows as the tables, whatever old statistics say.
+    let _scope = spi::SettingScope::new(&[(c"enable_nestloop", c"off")]);
     spi::execute(
         &format!(
             "WITH spans AS (
@@ -396,13 +401,14 @@ pub fn prune(most: usize) -> Result<u64> {
     let pruned = spi::execute(
         "DELETE FROM indexpilot.workload d USING (
              SELECT w.id FROM indexpilot.workload w
-               LEFT JOIN (SELECT workload_id, pg_catalog.sum(total_ms + error_ms) AS ms FROM indexpilot.workload_stats
-                           GROUP BY workload_id) q ON q.workload_id = w.id
+              CROSS JOIN LATERAL (SELECT COALESCE(pg_catalog.sum(s.total_ms + s.error_ms), 0) AS ms
+                                    FROM indexpilot.workload_stats s WHERE s.workload_id = w.id) q
               WHERE NOT EXISTS (SELECT FROM indexpilot.recommendations r JOIN indexpilot.actions a ON a.recommendation_id = r.id
                                  WHERE a.state IN ('queued', 'building', 'built', 'verifying') AND w.id = ANY (r.workload_ids))
-              ORDER BY COALESCE(q.ms, 0) * pg_catalog.power(0.5::float8, LEAST(1000, EXTRACT(epoch FROM pg_catalog.now() - w.last_seen_at) / 86400)::float8),
+              ORDER BY q.ms * pg_catalog.power(0.5::float8, LEAST(1000, EXTRACT(epoch FROM pg_catalog.now() - w.last_seen_at) / 86400)::float8),
                        w.last_seen_at, w.id
-              LIMIT GREATEST(0, (SELECT pg_catalog.count(*) FROM indexpilot.workload) - ($1->>'most')::bigint)) r
+              LIMIT GREATEST(0, (SELECT pg_catalog.count(*) FROM indexpilot.workload) - ($1->>'most')::bigint)
+                FOR UPDATE OF w SKIP LOCKED) r
           WHERE d.id = r.id",
         json!({ "most": most }),
     )?;

@@ -154,6 +154,34 @@ mod tests {
     }
 
     #[pg_test]
+    fn settings_that_only_the_application_has_are_unknown_values() {
+        set_up();
+        let selectivity = |condition: &str| {
+            let s = run(&format!("SELECT count(*) FROM notes WHERE {condition}"), 0);
+            let tenant = s.fields.iter().find(|f| f.column == column("notes", "tenant_id") && f.usage == Usage::Filter);
+            tenant.and_then(|f| f.selectivity).unwrap()
+        };
+        for condition in [
+            "tenant_id = current_setting('p.tenant')::int",
+            "tenant_id = (SELECT current_setting('p.tenant', true))::int AND body IS NOT NULL",
+            "tenant_id = NULLIF(current_setting('p.tenant', true), '')::int",
+        ] {
+            assert!((selectivity(condition) - 0.1).abs() < 0.01, "{condition}: {}", selectivity(condition));
+        }
+        Spi::run("SET p.tenant = '77'").unwrap();
+        assert!(selectivity("tenant_id = current_setting('p.tenant')::int") < 0.01, "a value that the session has is used");
+    }
+
+    #[pg_test]
+    fn a_refresh_is_planned_as_the_query_of_its_view() {
+        set_up();
+        Spi::run("CREATE MATERIALIZED VIEW kinds AS SELECT kind, count(*) FROM notes WHERE id > 5 GROUP BY kind").unwrap();
+        let s = run("REFRESH MATERIALIZED VIEW kinds", 0);
+        assert_eq!(s.read, vec![rel("notes")]);
+        assert_eq!(uses(&s, "notes", "id"), [(Usage::Filter, Some(Comparison::Range))]);
+    }
+
+    #[pg_test]
     fn tenants_are_found_where_every_row_is_theirs() {
         set_up();
         let parameter = |n| Some(TenantSource::Parameter(n));

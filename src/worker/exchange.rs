@@ -36,6 +36,13 @@ pub struct Report {
 /// The server's own when the statement cannot be parsed or names what does not exist.
 pub fn report(report: &Report) -> Result<()> {
     let caller = role::current();
+    let own_tenant = session_tenant();
+    if let Some(other) = report.tenant_id.as_ref().filter(|t| !own_tenant.is_empty() && **t != own_tenant)
+        && !role::reads_all_stats()
+    {
+        return Err(Error::new(Kind::Privilege, format!("permission denied to report for tenant \"{other}\""))
+            .detail(format!("This session works for tenant \"{own_tenant}\" (indexpilot.tenant_id).")));
+    }
     let sample = Sample { text: report.query.clone(), search_path: planner::search_path(), role: caller, parameters: Vec::new() };
     let (identity, cost) = planner::with_statement(&sample, guc::whatif_timeout(), |statement| {
         let plan = statement.plan();
@@ -44,7 +51,7 @@ pub fn report(report: &Report) -> Result<()> {
     let (normalised, fingerprint) = (text::normalise(&report.query), text::fingerprint(&report.query));
     let found = table::known_template(caller.to_u32(), named(&identity), identity.queryid.cast_signed(), fingerprint.as_deref())?;
     let (queryid, hash) = found.unwrap_or_else(|| new_key(&identity, fingerprint.as_deref()));
-    let tenant_id = report.tenant_id.clone().unwrap_or_else(session_tenant);
+    let tenant_id = report.tenant_id.clone().unwrap_or(own_tenant);
     let mut histogram = Histogram::default();
     histogram.add((report.duration_ms * 1000.0) as u64);
     let calls = report.calls as f64;

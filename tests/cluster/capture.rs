@@ -186,7 +186,7 @@ pub fn counted(condition: &str) -> String {
 pub fn counted_as(expression: &str, condition: &str) -> String {
     format!(
         "SELECT coalesce(string_agg(line, ', ' ORDER BY line COLLATE \"C\"), '') FROM (SELECT {expression} AS line \
-         FROM indexpilot.workload w JOIN indexpilot.queries q ON q.id = w.id WHERE {condition}) l"
+         FROM indexpilot.workload w JOIN indexpilot.queries q ON q.id = w.id AND q.calls IS NOT NULL WHERE {condition}) l"
     )
 }
 

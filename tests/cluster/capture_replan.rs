@@ -151,6 +151,8 @@ fn almost_everything_that_was_captured_can_be_planned_again() -> Result<()> {
 
     // The worker tries what it has samples of.
     server.db.batch_execute("SELECT indexpilot.capture_flush()")?;
+    server.cluster.configure("indexpilot.worker_interval", "200ms")?;
+    server.cluster.reload()?;
     let pending = "SELECT count(*)::text FROM indexpilot.workload WHERE plan_state = 'pending' AND command <> 'utility'";
     let mut left = String::new();
     let planned = poll_until(LIMIT, "the worker to plan everything", || {
