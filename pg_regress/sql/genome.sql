@@ -15,4 +15,4 @@ SELECT indexpilot.disable_field('t1', 'shop.customers', 'nickname', 'never used'
 SELECT decision, reason FROM indexpilot.advise(ARRAY['SELECT * FROM shop.customers WHERE nickname = ''nick7''']);
 SELECT indexpilot.enable_field('t1', 'shop.customers', 'nickname') > 0 AS enabled;
 SELECT decision, reason FROM indexpilot.advise(ARRAY['SELECT * FROM shop.customers WHERE nickname = ''nick7''']) WHERE decision = 'propose';
-SELECT mutation, count FROM indexpilot.get_mutation_summary() ORDER BY 1 COLLATE "C";
+SELECT mutation, count FROM indexpilot.get_mutation_summary() ORDER BY mutation COLLATE "C";

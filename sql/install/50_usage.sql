@@ -182,10 +182,36 @@ $$;
 COMMENT ON FUNCTION get_field_usage_stats(pg_catalog.regclass, name) IS
 'How a field is used: the rows read and write are the totals, the others tell what for and by which operators, with the selectivity that the planner saw. Executions, rows and time are those of whole statements';
 
+CREATE FUNCTION check_table(table_name pg_catalog.regclass) RETURNS boolean
+LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'check_table_wrapper';
+COMMENT ON FUNCTION check_table(pg_catalog.regclass) IS 'True for a table, partitioned or not, and a materialized view; otherwise an error';
+
 CREATE FUNCTION get_table_size_info(table_name pg_catalog.regclass DEFAULT NULL)
-RETURNS TABLE (table_schema text, table_name text, kind text, row_estimate bigint, live_rows bigint, dead_rows bigint,
+RETURNS TABLE (table_schema name, table_name name, kind text, row_estimate bigint, live_rows bigint, dead_rows bigint,
     heap_bytes bigint, toast_bytes bigint, index_bytes bigint, total_bytes bigint, index_count integer,
     last_vacuum timestamptz, last_analyze timestamptz)
-LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'get_table_size_info_wrapper';
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT n.nspname, c.relname,
+           CASE c.relkind WHEN 'p' THEN 'partitioned table' WHEN 'm' THEN 'materialized view' ELSE 'table' END,
+           z.row_estimate, z.live_rows, z.dead_rows, z.total_bytes - z.toast_bytes - z.index_bytes, z.toast_bytes, z.index_bytes,
+           z.total_bytes, (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid)::integer, z.last_vacuum, z.last_analyze
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     CROSS JOIN LATERAL (
+           SELECT sum(NULLIF(l.reltuples, -1))::bigint AS row_estimate, COALESCE(sum(s.n_live_tup), 0)::bigint AS live_rows,
+                  COALESCE(sum(s.n_dead_tup), 0)::bigint AS dead_rows,
+                  COALESCE(sum(pg_total_relation_size(l.oid)), 0)::bigint AS total_bytes,
+                  COALESCE(sum(pg_total_relation_size(NULLIF(l.reltoastrelid, 0))), 0)::bigint AS toast_bytes,
+                  COALESCE(sum(pg_indexes_size(l.oid)), 0)::bigint AS index_bytes,
+                  min(GREATEST(s.last_vacuum, s.last_autovacuum)) AS last_vacuum,
+                  min(GREATEST(s.last_analyze, s.last_autoanalyze)) AS last_analyze
+             FROM pg_class l LEFT JOIN pg_stat_all_tables s ON s.relid = l.oid
+            WHERE l.oid = c.oid AND c.relkind <> 'p'
+               OR c.relkind = 'p' AND l.relkind <> 'p' AND l.oid IN (SELECT t.relid FROM pg_partition_tree(c.oid) t WHERE t.isleaf)) z
+     WHERE c.relkind IN ('r', 'm', 'p')
+       AND CASE WHEN $1 IS NOT NULL THEN indexpilot.check_table($1) AND c.oid = $1
+                ELSE n.nspname NOT IN ('pg_catalog', 'information_schema', 'indexpilot') AND n.nspname NOT LIKE 'pg\_%'
+                 AND NOT c.relispartition END
+     ORDER BY z.total_bytes DESC, n.nspname, c.relname
+$$;
 COMMENT ON FUNCTION get_table_size_info(pg_catalog.regclass) IS
 'Size of a table, or of all user tables, largest first: rows as the planner and as the statistics know them, bytes of heap (with its maps), TOAST and indexes. A partitioned table counts with all its partitions';

@@ -8,7 +8,7 @@ GRANT SELECT ON genome_catalog, expression_profile, analyses, recommendations, a
     protected_indexes, verifications, mutation_log, control, queries, query_stats, workload_samples,
     workload_imports, status TO pg_monitor;
 GRANT SELECT ON workload_profile, workload_table, workload_field, table_usage, field_uses, field_usage TO pg_monitor;
-GRANT EXECUTE ON FUNCTION check_field(pg_catalog.regclass, name), get_field_usage_stats(pg_catalog.regclass, name),
+GRANT EXECUTE ON FUNCTION check_table(pg_catalog.regclass), check_field(pg_catalog.regclass, name), get_field_usage_stats(pg_catalog.regclass, name),
     get_table_size_info(pg_catalog.regclass) TO pg_monitor;
 GRANT EXECUTE ON FUNCTION get_genome_fields(pg_catalog.regclass), get_tenant_fields(text),
     get_recent_mutations(integer, pg_catalog.regclass), get_mutation_summary(interval), system_status(), get_system_status(),

@@ -3,11 +3,11 @@
 use super::{require_mode, require_preload};
 use crate::pg::encoding;
 use crate::pg::error::{Error, Kind, Result, or_raise};
-use crate::pg::spi::require_writable;
+use crate::pg::spi::{from_jsonb, require_writable, to_jsonb};
 use crate::worker::exchange::{self, Report};
 use indexpilot_core::exchange::TENANT;
 use indexpilot_core::histogram::Histogram;
-use pgrx::JsonB;
+use pgrx::AnyElement;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use std::time::Duration;
@@ -18,15 +18,17 @@ const LONGEST_MS: f64 = 8.64e9;
 const MOST: i64 = 1_000_000_000_000;
 
 #[pg_extern(sql = false)]
-fn log_query_stat(query: Option<&str>, duration_ms: Option<f64>, rows: Option<i64>, tenant_id: Option<&str>, calls: Option<i64>) {
+fn log_query_stat(query: Option<&[u8]>, duration_ms: Option<f64>, rows: Option<i64>, tenant_id: Option<&[u8]>, calls: Option<i64>) {
     let run = || -> Result<()> {
         const NAME: &str = "log_query_stat()";
+        // Bytes, since texts of other encodings cannot be had as str.
+        let (query, tenant_id) = (query.map(encoding::to_utf8), tenant_id.map(encoding::to_utf8));
         let report = Report {
-            query: checked_query(query)?,
+            query: checked_query(query.as_deref())?,
             duration_ms: checked_duration(duration_ms)?,
             rows: checked_count("rows", rows.unwrap_or(0), 0)?,
             calls: checked_count("calls", calls.unwrap_or(1), 1)?,
-            tenant_id: checked_tenant(tenant_id)?,
+            tenant_id: checked_tenant(tenant_id.as_deref())?,
         };
         require_preload(NAME)?;
         require_mode(NAME)?;
@@ -82,8 +84,8 @@ fn import_pg_stat_statements() -> i64 {
 }
 
 #[pg_extern(sql = false)]
-fn export_workload(since: Option<Interval>) -> JsonB {
-    let run = || -> Result<JsonB> {
+fn export_workload(since: Option<Interval>) -> Option<AnyElement> {
+    let run = || -> Result<Option<AnyElement>> {
         let since = match since.map(|i| i.as_micros()) {
             None => None,
             Some(us) => Some(u64::try_from(us).map(Duration::from_micros).map_err(|_| {
@@ -94,19 +96,19 @@ fn export_workload(since: Option<Interval>) -> JsonB {
         if crate::pg::bgworker::in_recovery() {
             require_preload("export_workload() on a standby")?;
         }
-        Ok(JsonB(serde_json::to_value(exchange::export(since)?)?))
+        to_jsonb(&serde_json::to_value(exchange::export(since)?)?)
     };
     or_raise(run())
 }
 
 #[pg_extern(sql = false)]
-fn import_workload(document: Option<JsonB>) -> i64 {
+fn import_workload(document: Option<AnyElement>) -> i64 {
     let run = || -> Result<i64> {
         const NAME: &str = "import_workload()";
         require_mode(NAME)?;
         require_writable(NAME)?;
         let document = document.ok_or_else(|| Error::new(Kind::InvalidParameter, "document must not be null"))?;
-        Ok(exchange::import(document.0)? as i64)
+        Ok(exchange::import(from_jsonb(&document)?)? as i64)
     };
     or_raise(run())
 }

@@ -426,9 +426,10 @@ unsafe extern "C-unwind" fn process_utility(
     // SAFETY: the statement is read before the call only (ROLLBACK frees it); the arguments go on as they came.
     unsafe {
         let kind = kind((*statement).utilityStmt);
-        let around = command_extent();
+        let around = if kind == Kind::Contains { command_extent() } else { Extent::ALL };
         match kind {
-            Kind::Query => {
+            Kind::Query => (),
+            Kind::Contains => {
                 COMMAND.with(|e| *e = Extent { location: (*statement).stmt_location, length: (*statement).stmt_len });
             }
             Kind::Explain => backend::explain(true),
@@ -441,7 +442,8 @@ unsafe extern "C-unwind" fn process_utility(
             }
         }
         match kind {
-            Kind::Query => {
+            Kind::Query => (),
+            Kind::Contains => {
                 COMMAND.with(|e| *e = around);
             }
             Kind::Explain => backend::explain(false),
@@ -450,10 +452,12 @@ unsafe extern "C-unwind" fn process_utility(
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// It only plans, runs or continues a query of the client's, and executes nothing else.
     Query,
+    /// The same, of a query that has no place of its own in the text.
+    Contains,
     Explain,
     Other,
 }
@@ -463,10 +467,8 @@ unsafe fn kind(command: *mut pg_sys::Node) -> Kind {
     // SAFETY: NULL or a parse node, whose tag says which structure it is.
     unsafe {
         match command.as_ref().map(|n| n.type_) {
-            Some(
-                T_ExecuteStmt | T_PrepareStmt | T_CreateTableAsStmt | T_DeclareCursorStmt | T_FetchStmt | T_ClosePortalStmt
-                | T_RefreshMatViewStmt,
-            ) => Kind::Query,
+            Some(T_ExecuteStmt | T_PrepareStmt | T_FetchStmt | T_ClosePortalStmt) => Kind::Query,
+            Some(T_CreateTableAsStmt | T_DeclareCursorStmt | T_RefreshMatViewStmt) => Kind::Contains,
             Some(T_CopyStmt) => {
                 let copy = command.cast::<pg_sys::CopyStmt>();
                 if !(*copy).is_from && !(*copy).query.is_null() { Kind::Query } else { Kind::Other }

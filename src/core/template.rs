@@ -76,14 +76,20 @@ pub fn identify(text: &[u8]) -> u64 {
             }
             WORD => {
                 operand = false;
-                let prefix = prefix(text, at);
-                if prefix > 0 {
-                    at = string(text, at + prefix, b == b'e' || b == b'E');
-                    hash = add(hash, CONSTANT);
-                } else {
-                    (hash, at) = word(hash, text, at);
+                let (before, start) = (hash, at);
+                (hash, at) = word(hash, text, at);
+                match text.get(at) {
+                    Some(b' ') => at += 1,
+                    Some(b'\'' | b'&') => {
+                        let length = prefix(text, start);
+                        if length > 0 && start + length <= at + 1 {
+                            // Not a word but the beginning of a constant.
+                            at = string(text, start + length, b == b'e' || b == b'E');
+                            hash = add(before, CONSTANT);
+                        }
+                    }
+                    _ => (),
                 }
-                at += usize::from(text.get(at) == Some(&b' '));
             }
             DOUBLE => {
                 let end = quoted(text, at, b'"');
@@ -93,6 +99,17 @@ pub fn identify(text: &[u8]) -> u64 {
             }
             DASH | SIGN if operand && constant_after(text, at) => {
                 at = number(text, at + 1);
+                hash = add(hash, CONSTANT);
+                operand = false;
+            }
+            DIGIT => {
+                // Most numbers are short integers.
+                while text.get(at).is_some_and(u8::is_ascii_digit) {
+                    at += 1;
+                }
+                if text.get(at).is_some_and(|b| matches!(b, b'.' | b'_' | b'a'..=b'z' | b'A'..=b'Z')) {
+                    at = number(text, at);
+                }
                 hash = add(hash, CONSTANT);
                 operand = false;
             }
@@ -117,7 +134,7 @@ pub fn identify(text: &[u8]) -> u64 {
 }
 
 /// Length of the letters before the quote of a constant: `E'…'`, `B'…'`, `X'…'`, `N'…'`, `U&'…'`; 0 when it is a word.
-#[inline]
+#[cold]
 fn prefix(text: &[u8], at: usize) -> usize {
     match (text.get(at), text.get(at + 1)) {
         (Some(b'e' | b'E' | b'b' | b'B' | b'x' | b'X' | b'n' | b'N'), Some(b'\'')) => 1,

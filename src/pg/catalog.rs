@@ -322,6 +322,18 @@ pub fn is_table(rel: RelId) -> bool {
     matches!(kind, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_MATVIEW)
 }
 
+/// The relation is one of these, or a partitioned table.
+pub fn is_table_or_partitioned(rel: RelId) -> bool {
+    // SAFETY: as above.
+    is_table(rel) || unsafe { pg_sys::get_rel_relkind(pg_sys::Oid::from(rel.0)) } as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
+}
+
+/// The relation has a user column of that name, which is in the server's encoding.
+pub fn has_attribute(rel: RelId, name: &std::ffi::CStr) -> bool {
+    // SAFETY: a catalog lookup, 0 for an unknown column and for a dropped one.
+    unsafe { pg_sys::get_attnum(pg_sys::Oid::from(rel.0), name.as_ptr()) > 0 }
+}
+
 /// Name of a relation, without its schema; `None` when it is gone.
 pub fn relation_name(rel: RelId) -> Option<String> {
     // SAFETY: a catalog lookup, null for an unknown relation.

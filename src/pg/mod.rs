@@ -26,7 +26,6 @@ pub mod spi;
 pub mod startup;
 pub mod statement;
 pub mod subxact;
-pub mod tablesize;
 pub mod text;
 pub mod time;
 pub mod toplevel;

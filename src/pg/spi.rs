@@ -8,7 +8,7 @@ use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::{encoding, own};
 use pgrx::datum::DatumWithOid;
-use pgrx::{Spi, pg_sys};
+use pgrx::{AnyElement, FromDatum, Spi, pg_sys};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::ffi::CString;
@@ -58,13 +58,33 @@ impl Drop for SettingScope {
 
 /// A document as a parameter of type jsonb.
 fn document(value: &Value) -> Result<DatumWithOid<'static>> {
+    // SAFETY: a value of that type.
+    Ok(unsafe { DatumWithOid::new(jsonb(value)?, pg_sys::JSONBOID) })
+}
+
+/// A document as a result of type jsonb, in the encoding of the database.
+pub fn to_jsonb(value: &Value) -> Result<Option<AnyElement>> {
+    let datum = jsonb(value)?;
+    // SAFETY: a value of that type.
+    Ok(unsafe { AnyElement::from_polymorphic_datum(datum, false, pg_sys::JSONBOID) })
+}
+
+/// A document that a function was given as jsonb, which SQL declares it to be.
+pub fn from_jsonb(given: &AnyElement) -> Result<Value> {
+    // SAFETY: the output function of jsonb returns a NUL-terminated text.
+    let text = unsafe {
+        let text = pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(pg_sys::F_JSONB_OUT), given.datum());
+        encoding::to_utf8(std::ffi::CStr::from_ptr(text).to_bytes())
+    };
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn jsonb(value: &Value) -> Result<pg_sys::Datum> {
     let text = CString::new(encoding::document(value)).map_err(|_| Error::internal("document contains a zero byte"))?;
     // SAFETY: the input function of jsonb reads a NUL-terminated text, and raises where it is none.
-    unsafe {
-        let datum =
-            pg_sys::OidInputFunctionCall(pg_sys::Oid::from(pg_sys::F_JSONB_IN), text.as_ptr().cast_mut(), pg_sys::InvalidOid, -1);
-        Ok(DatumWithOid::new(datum, pg_sys::JSONBOID))
-    }
+    Ok(unsafe {
+        pg_sys::OidInputFunctionCall(pg_sys::Oid::from(pg_sys::F_JSONB_IN), text.as_ptr().cast_mut(), pg_sys::InvalidOid, -1)
+    })
 }
 
 /// Rows of a query: SELECT, or INSERT / UPDATE / DELETE with RETURNING. `$1` is `args` as jsonb.

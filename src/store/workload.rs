@@ -312,7 +312,8 @@ pub fn templates(filter: &Filter) -> Result<(Vec<Template>, f64)> {
     Ok((templates, hours.unwrap_or(0.0).max(1.0 / 60.0)))
 }
 
-/// Remembers what planning a template gave.
+/// Remembers what planning a template gave. One that another session has locked is left as it is: waiting for a flush that waits for
+/// us would be a deadlock.
 pub fn set_plan_states(planned: &[(i64, f64)], failed: &[(i64, String)]) -> Result<()> {
     let rows: Vec<_> = planned
         .iter()
@@ -321,7 +322,11 @@ pub fn set_plan_states(planned: &[(i64, f64)], failed: &[(i64, String)]) -> Resu
         .collect();
     spi::execute(
         "UPDATE indexpilot.workload w SET plan_state = p.state, plan_error = p.error, base_cost = COALESCE(p.cost, w.base_cost)
-           FROM pg_catalog.jsonb_to_recordset($1->'rows') AS p(id bigint, state text, error text, cost float8) WHERE w.id = p.id",
+           FROM pg_catalog.jsonb_to_recordset($1->'rows') AS p(id bigint, state text, error text, cost float8)
+          WHERE w.id = p.id AND w.id = ANY (ARRAY(
+                SELECT l.id FROM indexpilot.workload l
+                 WHERE l.id = ANY (ARRAY(SELECT (e->>'id')::bigint FROM pg_catalog.jsonb_array_elements($1->'rows') e))
+                   FOR NO KEY UPDATE SKIP LOCKED))",
         json!({ "rows": rows }),
     )?;
     Ok(())
@@ -383,9 +388,11 @@ pub fn retain(keep: Duration) -> Result<()> {
     for sql in [
         "DELETE FROM indexpilot.workload_stats
           WHERE bucket_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)",
-        "DELETE FROM indexpilot.workload w
-          WHERE w.last_seen_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)
-            AND NOT EXISTS (SELECT FROM indexpilot.workload_stats q WHERE q.workload_id = w.id)",
+        "DELETE FROM indexpilot.workload d WHERE d.id = ANY (ARRAY(
+             SELECT w.id FROM indexpilot.workload w
+              WHERE w.last_seen_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)
+                AND NOT EXISTS (SELECT FROM indexpilot.workload_stats q WHERE q.workload_id = w.id)
+                FOR UPDATE SKIP LOCKED))",
         // A document that is brought again after this long has nothing that would be kept.
         "DELETE FROM indexpilot.workload_imports
           WHERE imported_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)",

@@ -17,6 +17,9 @@ use std::time::Instant;
 /// Templates that one analysis weighs at most: the heaviest. What is beyond has a share of the time that no index could make felt.
 const MAX_QUERIES: usize = 500;
 
+/// Cause of the analyses that the worker makes by itself.
+const WORKER: &str = "worker";
+
 /// What the caller of the main job asked for.
 pub struct Request {
     /// `call` or `worker`.
@@ -64,8 +67,12 @@ struct Limits {
 /// Analyses the captured workload and queues what pays. Returns every decision, recommended ones first.
 pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
     let _work = crate::pg::own::work();
-    flush::flush(flush::PATIENCE)?;
-    profile::refresh()?;
+    // The worker has just done both, in transactions of their own: here it would hold rows of the workload while it looks at tables,
+    // and deadlock with whoever has a table locked and flushes.
+    if request.cause != WORKER {
+        flush::flush(flush::PATIENCE)?;
+        profile::refresh()?;
+    }
     let filter = Filter { tables: request.tables.clone(), tenant_id: request.tenant_id.clone() };
     let (templates, hours) = store::workload::templates(&filter)?;
     let templates = heaviest(templates);
@@ -277,7 +284,7 @@ fn count_updates(catalog: &mut Catalog) -> Result<()> {
 /// Queues a proposed index, or builds it at once inside the caller's transaction.
 fn carry_out(drawn: &mut Drawn, request: &Request) -> Result<()> {
     if request.concurrently {
-        let actor = if request.cause == "worker" { NOBODY.to_owned() } else { role::session() };
+        let actor = if request.cause == WORKER { NOBODY.to_owned() } else { role::session() };
         let cause = format!("recommendation {}", drawn.recommendation.id);
         drawn.action_id = Some(decide::enqueue(&drawn.recommendation, &cause, &actor)?);
     } else {
@@ -349,7 +356,7 @@ pub fn tick() -> Result<()> {
 
 fn analyze_by_itself() -> Result<()> {
     let request = Request {
-        cause: "worker",
+        cause: WORKER,
         dry_run: guc::mode() != guc::Mode::Apply,
         tables: Vec::new(),
         tenant_id: None,

@@ -3,7 +3,7 @@
 use super::flush::{self, Taken};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::planner::{self, Identity, Sample};
-use crate::pg::{database, role, spi, text, time};
+use crate::pg::{database, encoding, role, spi, text, time};
 use crate::store::exchange::{self as table, Advanced, Known, Reported, Statement};
 use crate::store::workload::{self, Counted, SampleRow};
 use crate::{capture, guc};
@@ -109,7 +109,7 @@ fn new_key(identity: &Identity, fingerprint: Option<&str>) -> (i64, i64) {
 fn session_tenant() -> String {
     let mut bytes = [0; TENANT];
     let length = guc::tenant_bytes(&mut bytes);
-    String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()
+    encoding::to_utf8(bytes.get(..length).unwrap_or_default())
 }
 
 /// Takes over what pg_stat_statements counted and nobody captured here; returns the number of templates that gained executions.

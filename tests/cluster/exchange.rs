@@ -132,6 +132,28 @@ fn history_alone_is_enough_for_advice() -> Result<()> {
 }
 
 #[test]
+fn documents_and_reports_are_in_the_encoding_of_the_database() -> Result<()> {
+    let cluster = quick(Cluster::build("exchange-encoding")).start()?;
+    cluster
+        .connect("postgres", "postgres")?
+        .batch_execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")?;
+    let mut db = cluster.connect("latin", "postgres")?;
+    install(&mut db)?;
+    db.batch_execute(
+        "CREATE TABLE words (word text); SELECT indexpilot.log_query_stat('SELECT word FROM words WHERE word = ''grün''', 2, 1, 'Käufer'); \
+         SELECT indexpilot.capture_flush()",
+    )?;
+    let counted = "SELECT sum(calls)::bigint FROM indexpilot.query_stats WHERE tenant_id = 'Käufer'";
+    assert_eq!(number(&mut db, counted)?, 1);
+    let taken_back = "SELECT indexpilot.import_workload(jsonb_set(indexpilot.export_workload(), '{source,standby}', 'true'))";
+    assert!(number(&mut db, taken_back)? > 0);
+    assert_eq!(number(&mut db, counted)?, 2);
+    let sampled = "SELECT count(*) FROM indexpilot.workload_samples WHERE query LIKE '%grün%' AND tenant_id = 'Käufer'";
+    assert!(number(&mut db, sampled)? > 0);
+    Ok(())
+}
+
+#[test]
 fn what_a_standby_runs_counts_on_the_primary() -> Result<()> {
     let primary = quick(Cluster::build("exchange-primary")).start()?;
     let mut db = shop(&primary)?;
