@@ -1,7 +1,8 @@
 //! More queries and tenants than there is room for: what is kept stays bounded, what is not kept is counted, nothing fails.
 //!
 //! All settings are the defaults. First every query has a template of its own and the next tenant; then few templates run for
-//! every tenant. Columns in an order of their own make a template: five of sixteen are 1 048 576.
+//! every tenant. Columns in an order of their own make a template: five of sixteen are 1 048 576. Amid the flood, a query that was
+//! there before it is counted to the last call; after it, a new one finds room.
 
 use crate::claim;
 use crate::options::Options;
@@ -14,6 +15,11 @@ use std::time::{Duration, Instant};
 
 const SESSIONS: usize = 2;
 const COLUMNS: usize = 16;
+/// A query that goes on through both parts, without a tenant, and after how many others it runs.
+const STEADY: &str = "RESET indexpilot.tenant_id; SELECT n FROM steady WHERE n = 1";
+const STEADY_EVERY: usize = 100;
+/// How soon after the flood a new query must be counted.
+const RECOVERY: Duration = Duration::from_secs(60);
 /// Templates of the second part.
 const FEW: usize = 10;
 /// What a session's own memory may grow by once its first tenth is done, kB: caches of the server itself are full by then.
@@ -26,6 +32,7 @@ const SHARED: i64 = 32 << 20;
 /// What one session ran, and its own memory (kB) after a tenth and at the end.
 struct Session {
     executed: u64,
+    steady: i64,
     early: u64,
     late: u64,
 }
@@ -39,12 +46,15 @@ pub fn run(options: &Options) -> Result<bool> {
     let mut client = cluster.connect("postgres", "postgres")?;
     let columns: Vec<String> = (0..COLUMNS).map(|c| format!("c{c:x} int DEFAULT {c}")).collect();
     client.batch_execute(&format!(
-        "CREATE TABLE wide (id int PRIMARY KEY, {}); INSERT INTO wide VALUES (1); CREATE EXTENSION indexpilot",
+        "CREATE TABLE wide (id int PRIMARY KEY, {}); INSERT INTO wide VALUES (1); \
+         CREATE TABLE steady AS SELECT 1 AS n; CREATE TABLE later AS SELECT 1 AS n; CREATE EXTENSION indexpilot",
         columns.join(", ")
     ))?;
     poll_until(Duration::from_secs(60), "the database to be captured", || {
         Ok(status(&mut client)?.get("capture_databases").is_some_and(|n| n != "0"))
     })?;
+    client.batch_execute(STEADY)?;
+    client.batch_execute("SELECT indexpilot.capture_flush()")?;
     let shared = shared_memory(&mut client)?;
 
     println!(
@@ -58,6 +68,12 @@ pub fn run(options: &Options) -> Result<bool> {
     println!("then {FEW} of them for every tenant");
     let (second, more_workers) = watched(&cluster, options.tenants * FEW, &few)?;
     let worker = workers.max(more_workers);
+    let (steady, start) = (1 + first.iter().chain(&second).map(|s| s.steady).sum::<i64>(), Instant::now());
+    let recovered = poll_until(RECOVERY, "a new query to be counted", || {
+        client.batch_execute("SELECT n FROM later")?;
+        Ok(calls(&mut client, "later")? > 0)
+    });
+    let recovery = start.elapsed().as_secs_f64();
 
     client.batch_execute("SELECT indexpilot.capture_flush()")?;
     let after = status(&mut client)?;
@@ -102,6 +118,12 @@ pub fn run(options: &Options) -> Result<bool> {
         &format!("what did not fit was counted: {evicted} templates evicted, {dropped} executions dropped"),
     );
     held &= claim(figure("capture_failures") == 0, &format!("failures inside capture: {}", figure("capture_failures")));
+    let counted = calls(&mut client, "steady")?;
+    held &= claim(counted == steady, &format!("the query that went on all the time: {counted} of its {steady} calls counted"));
+    held &= claim(
+        recovered.is_ok(),
+        &format!("a new query after the flood: counted within {recovery:.0} s, bar {} s", RECOVERY.as_secs()),
+    );
     let complaints: Vec<String> = cluster
         .log()
         .lines()
@@ -163,16 +185,20 @@ fn session(
     done: &AtomicUsize,
 ) -> Result<Session> {
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
-    let (count, mut early, mut executed) = (numbers.len(), 0, 0);
+    let (count, mut early, mut executed, mut steady) = (numbers.len(), 0, 0, 0);
     for n in numbers {
         client.batch_execute(&text(n))?;
         executed += 1;
         done.fetch_add(1, Relaxed);
+        if executed % STEADY_EVERY == 0 {
+            client.batch_execute(STEADY)?;
+            steady += 1;
+        }
         if executed == count.div_ceil(10) {
             early = own_memory(pid)?;
         }
     }
-    Ok(Session { executed: executed as u64, early, late: own_memory(pid)? })
+    Ok(Session { executed: executed as u64, steady, early, late: own_memory(pid)? })
 }
 
 /// Memory that a process has of its own, kB: without what it shares.
@@ -186,6 +212,12 @@ fn own_memory(pid: i32) -> Result<u64> {
 fn shared_memory(client: &mut Client) -> Result<i64> {
     let sum = "SELECT coalesce(sum(allocated_size), 0)::bigint FROM pg_shmem_allocations WHERE name LIKE 'indexpilot%'";
     Ok(client.query_one(sum, &[])?.get(0))
+}
+
+/// Calls of the queries on a table, as far as they have come to the tables of the extension.
+fn calls(client: &mut Client, table: &str) -> Result<i64> {
+    let sum = "SELECT coalesce(sum(calls), 0)::bigint FROM indexpilot.queries WHERE $1::text::regclass = ANY (tables)";
+    Ok(client.query_one(sum, &[&table])?.get(0))
 }
 
 fn status(client: &mut Client) -> Result<HashMap<String, String>> {

@@ -1,7 +1,8 @@
 //! CPU time of the server per transaction, under `pgbench -S`.
 //!
 //! One pgbench at a time, the servers in random order in every round, and ratios within a round: what else the machine does
-//! disturbs all alike. Time counts, not throughput, and of all processes of the server, so that IndexPilot's workers count too.
+//! disturbs all alike. On a busy machine the same work takes up to twice the time, so beside the medians stands the ratio of the
+//! least that each took. Time counts, not throughput, and of all processes of the server, so that IndexPilot's workers count too.
 //! The kernel adds the time of a process to its parent's when the parent has reaped it.
 
 use crate::options::Options;
@@ -18,7 +19,10 @@ pub fn run(rivals: &mut [Rival], options: &Options) -> Result<()> {
         rival.warm()?;
     }
     println!("\nCPU time of the server per transaction (pgbench -S), {rounds} rounds of {seconds} s each\n");
-    println!("  {:10} {:>7} {:20} {:>10} {:>8} {:>17} {:>12}", "protocol", "clients", "", "us", "ratio", "", "counted");
+    println!(
+        "  {:10} {:>7} {:20} {:>8} {:>8} {:>17} {:>8} {:>8} {:>8}",
+        "protocol", "clients", "", "us", "ratio", "", "least", "ratio", "counted"
+    );
     for protocol in ["prepared", "simple"] {
         for clients in [1, 2] {
             let mut times = vec![Vec::new(); rivals.len()];
@@ -43,16 +47,14 @@ pub fn run(rivals: &mut [Rival], options: &Options) -> Result<()> {
                     }
                     _ => "–".to_owned(),
                 };
+                let range = format!("({:.3} to {:.3})", least(&ratios), ratios.iter().copied().fold(0.0, f64::max));
                 println!(
-                    "  {protocol:10} {clients:>7} {:20} {:>10.1} {:>8.3} {:>17} {counted:>12}",
+                    "  {protocol:10} {clients:>7} {:20} {:>8.1} {:>8.3} {range:>17} {:>8.1} {:>8.3} {counted:>8}",
                     rival.kind.name,
                     median(&times[at]),
                     median(&ratios),
-                    format!(
-                        "({:.3} to {:.3})",
-                        ratios.iter().copied().fold(f64::MAX, f64::min),
-                        ratios.iter().copied().fold(0.0, f64::max)
-                    )
+                    least(&times[at]),
+                    least(&times[at]) / least(&times[0]),
                 );
             }
         }
@@ -97,6 +99,10 @@ fn settled(data: &Path, mut found: impl FnMut(f64)) -> Result<()> {
     let ticks = |field: usize| fields.get(field - 3).and_then(|f| f.parse::<f64>().ok()).ok_or("/proc has no times of processes");
     found((ticks(16)? + ticks(17)?) / 100.0);
     Ok(())
+}
+
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 fn median(values: &[f64]) -> f64 {
