@@ -72,7 +72,7 @@ CREATE TABLE workload (
 CREATE INDEX workload_relations ON workload USING gin (relations);
 COMMENT ON TABLE workload IS 'Query templates that this database runs';
 COMMENT ON COLUMN workload.id IS 'Number of the template';
-COMMENT ON COLUMN workload.queryid IS 'Query identifier computed by the server (compute_query_id), as in pg_stat_statements';
+COMMENT ON COLUMN workload.queryid IS 'Query identifier: the server''s, as in pg_stat_statements, where it computes one, otherwise made of the text';
 COMMENT ON COLUMN workload.role_id IS 'OID of the role that ran it';
 COMMENT ON COLUMN workload.relations_hash IS 'Hash of the OIDs of the base tables, which tells apart equal texts under different search paths';
 COMMENT ON COLUMN workload.nested IS 'It ran inside a function, procedure or trigger, not as sent by the client';

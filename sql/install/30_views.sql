@@ -23,7 +23,7 @@ SELECT w.id, w.queryid, pg_catalog.pg_get_userbyid(w.role_id) AS role_name, w.ne
  WHERE s.calls IS NOT NULL OR indexpilot.may_see(w.role_id, '');
 COMMENT ON VIEW queries IS 'Query templates of this database with their execution times';
 COMMENT ON COLUMN queries.id IS 'Number of the template';
-COMMENT ON COLUMN queries.queryid IS 'Query identifier, as in pg_stat_statements';
+COMMENT ON COLUMN queries.queryid IS 'Query identifier: the server''s, as in pg_stat_statements, where it computes one, otherwise made of the text';
 COMMENT ON COLUMN queries.role_name IS 'Role that ran it';
 COMMENT ON COLUMN queries.nested IS 'It ran inside a function, procedure or trigger';
 COMMENT ON COLUMN queries.query IS 'Normalised text';
@@ -65,7 +65,7 @@ SELECT q.workload_id, w.queryid, pg_catalog.pg_get_userbyid(w.role_id) AS role_n
  WHERE indexpilot.may_see(w.role_id, q.tenant_id);
 COMMENT ON VIEW query_stats IS 'Executions of each query template by tenant and span of time';
 COMMENT ON COLUMN query_stats.workload_id IS 'Number of the template, as in view queries';
-COMMENT ON COLUMN query_stats.queryid IS 'Query identifier, as in pg_stat_statements';
+COMMENT ON COLUMN query_stats.queryid IS 'Query identifier: the server''s, as in pg_stat_statements, where it computes one, otherwise made of the text';
 COMMENT ON COLUMN query_stats.role_name IS 'Role that ran it';
 COMMENT ON COLUMN query_stats.nested IS 'It ran inside a function, procedure or trigger';
 COMMENT ON COLUMN query_stats.query IS 'Normalised text';

@@ -231,13 +231,16 @@ impl Table {
                 if !entry.is(database, hash) {
                     continue;
                 }
-                let taken = entry.take();
-                let idle =
-                    taken.is_none() && entry.idle.fetch_add(1, Relaxed) + 1 >= idle_takes && entry.tenants.load(Relaxed) == 0;
+                let (key, taken) = (entry.key(), entry.take());
+                let idle = match taken {
+                    None => entry.idle.fetch_add(1, Relaxed) + 1 >= idle_takes,
+                    // Where there is no room left, what ran only once or twice makes some: nothing of it is lost.
+                    Some(_) => idle_takes == IDLE_TAKES[2] && entry.known().lifetime <= 2,
+                } && entry.tenants.load(Relaxed) == 0;
                 if idle {
                     self.free(position, entry, hash);
                 }
-                (entry.key(), taken, idle)
+                (key, taken, idle)
             };
             if idle {
                 self.head.evicted.fetch_add(1, Relaxed);
