@@ -100,8 +100,9 @@ struct Running {
     subtransaction: u32,
     extent: Extent,
     place: Place,
-    /// Inside ExecutorRun or ExecutorFinish since `started`.
+    /// Inside ExecutorRun or ExecutorFinish since `started`, at that depth.
     active: bool,
+    depth: u32,
     ran: bool,
     /// A sample was wanted at the start, so none is at the end.
     sampled: bool,
@@ -140,6 +141,7 @@ const NOTHING: Running = Running {
     extent: Extent::ALL,
     place: 0,
     active: false,
+    depth: 0,
     ran: false,
     sampled: false,
     started: 0,
@@ -228,7 +230,11 @@ impl Backend {
     }
 
     fn hand_in(&mut self, last: bool) {
-        self.local.hand_in(last);
+        if databases::contains(self.database) {
+            self.local.hand_in(last);
+        } else {
+            self.local.forget();
+        }
         self.handed_in = self.last;
         if self.local.waiting() == 0 {
             sessions::done();
@@ -381,6 +387,7 @@ impl Backend {
             extent: begun.extent,
             place,
             active: false,
+            depth: 0,
             ran: false,
             sampled,
             started: 0,
@@ -422,10 +429,11 @@ impl Backend {
     }
 }
 
-/// Tenant of the outermost running statement.
+/// Tenant of the outermost statement that is being executed now; open cursors are not.
 pub fn outer_tenant(key: &mut Key) {
     BACKEND.with(|b| {
-        if let Some((outer, ..)) = b.running.first().filter(|_| b.count > 0).and_then(|r| b.local.key(r.place)) {
+        let outer = b.running.iter().take(b.count).find(|r| r.active);
+        if let Some((outer, ..)) = outer.and_then(|r| b.local.key(r.place)) {
             (key.tenant, key.tenant_len) = (outer.tenant, outer.tenant_len);
         }
     });
@@ -436,9 +444,10 @@ pub fn outer_tenant(key: &mut Key) {
 pub fn resume(id: usize) -> bool {
     BACKEND
         .with(|b| {
-            b.depth = b.depth.wrapping_add(1);
+            let depth = b.depth;
+            b.depth = depth.wrapping_add(1);
             let Some(r) = b.find(id) else { return false };
-            (r.active, r.ran, r.started) = (true, true, time::ticks());
+            (r.active, r.ran, r.depth, r.started) = (true, true, depth, time::ticks());
             true
         })
         .unwrap_or(false)
@@ -539,12 +548,25 @@ pub fn start_subtransaction(level: usize) {
     });
 }
 
-/// A subtransaction was rolled back.
-pub fn abort_subtransaction(id: u32, level: usize) {
+/// A subtransaction was rolled back: what it began is over, and so is the run of an older cursor in it.
+/// `top`: as for [`end_transaction`].
+pub fn abort_subtransaction(id: u32, level: usize, top: bool) {
     BACKEND.with(|b| {
-        b.settle(|r| r.subtransaction == id);
-        if let Some(depth) = b.levels.get(level.min(MAX_LEVELS - 1)) {
-            b.depth = *depth;
+        let depth = if top { Some(0) } else { b.levels.get(level).copied() };
+        b.settle(|r| r.subtransaction == id || (r.active && depth.is_some_and(|depth| r.depth >= depth)));
+        // Too deep is put right at the end of the transaction.
+        if let Some(depth) = depth {
+            b.depth = depth;
+        }
+    });
+}
+
+/// A statement that is not tracked begins: what is left of one at the same address is over.
+#[inline]
+pub fn nobody_is(id: usize) {
+    BACKEND.with(|b| {
+        if b.count > 0 && b.position(id).is_some() {
+            b.settle(|r| r.id == id);
         }
     });
 }

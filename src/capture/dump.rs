@@ -17,6 +17,7 @@ use std::path::Path;
 
 /// Below the data directory, which is the server's working directory.
 const FILE: &str = "pg_stat/indexpilot.stat";
+const DIRECTORY: &str = "pg_stat";
 /// The last digit counts the changes of the layout.
 const MAGIC: &[u8; 8] = b"IPCAPT 1";
 
@@ -39,10 +40,17 @@ fn load() {
         Err(e) => return pgrx::log!("indexpilot: could not read file \"{FILE}\": {e}"),
     };
     match read(&bytes) {
-        Some((oids, entries)) => {
+        Some((oids, mut entries)) => {
+            // A file that stayed would be read again after a crash, and count everything twice.
+            let gone = fs::remove_file(path).and_then(|()| File::open(DIRECTORY)?.sync_all());
+            if let Err(e) = gone {
+                return pgrx::log!("indexpilot: could not remove file \"{FILE}\", so it is not used: {e}");
+            }
             for oid in oids {
                 databases::register(oid);
             }
+            // Entries with a tenant are counted in the one without.
+            entries.sort_by_key(|e| e.key.tenant_len > 0);
             let restored = Table::get().map_or(0, |table| entries.iter().filter(|e| table.restore(e)).count());
             if restored < entries.len() {
                 pgrx::log!(
@@ -51,7 +59,6 @@ fn load() {
                     entries.len()
                 );
             }
-            let _ = fs::remove_file(path);
         }
         None => {
             pgrx::log!(
@@ -72,7 +79,7 @@ pub fn save() {
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&new, FILE)?;
-        File::open("pg_stat")?.sync_all()
+        File::open(DIRECTORY)?.sync_all()
     };
     if let Err(e) = store() {
         pgrx::log!("indexpilot: could not write file \"{FILE}\": {e}");

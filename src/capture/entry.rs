@@ -298,9 +298,25 @@ impl Entry {
             self.max_ns.fetch_max(counts.max_ns, Relaxed);
         }
         for (counter, count) in self.histogram.iter().zip(histogram).filter(|(_, count)| **count > 0) {
-            counter.fetch_add(u32::from(*count), Relaxed);
+            self.count(counter, u32::from(*count));
         }
         self.known()
+    }
+
+    /// A counter that nobody takes for days stops rather than begins anew.
+    fn count(&self, counter: &AtomicU32, count: u32) {
+        if counter.load(Relaxed) < u32::MAX / 2 {
+            counter.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// Adds what was taken of it; it has no samples then.
+    pub fn give_back(&self, taken: &Taken) {
+        self.add(&taken.counts, &[]);
+        for (counter, count) in self.histogram.iter().zip(taken.histogram).filter(|(_, count)| *count > 0) {
+            self.count(counter, u32::try_from(count).unwrap_or(u32::MAX / 2));
+        }
+        self.sampled.store(0, Relaxed);
     }
 
     pub fn has_counted(&self) -> bool {

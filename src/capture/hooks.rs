@@ -8,9 +8,9 @@
 //!
 //! # Nesting
 //! The depth counts calls of the planner, the executor and utility commands within one another, as in pg_stat_statements; commands
-//! that only plan, run or continue a query of the client's own (EXECUTE, COPY, …) do not count. A statement at depth zero under an
-//! active portal was sent by a client. Others ran inside functions, triggers, DO blocks and procedures, or without an active portal:
-//! deferred triggers, workers.
+//! that only plan, run or continue a query of the client's own (EXECUTE, COPY, …) do not count. A statement at depth zero with the
+//! text of the active portal was sent by a client. Others ran inside functions, triggers, DO blocks and procedures, or without an
+//! active portal: deferred triggers, workers.
 //!
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
@@ -165,6 +165,14 @@ unsafe fn identify(text: *const c_char, extent: Extent) -> Option<u64> {
     }
 }
 
+/// The query is the active portal's own, which a client opened: it has the portal's text. What runs below it, through SPI or in a SQL
+/// function, has texts of its own, wherever it is called from.
+#[inline]
+unsafe fn portals_own(query: *const pg_sys::QueryDesc) -> bool {
+    // SAFETY: a live portal, whose text is that of the QueryDesc that the server makes for it (pquery.c).
+    unsafe { pg_sys::ActivePortal.as_ref().is_some_and(|portal| std::ptr::eq(portal.sourceText, (*query).sourceText)) }
+}
+
 unsafe extern "C-unwind" fn planner(
     parse: *mut pg_sys::Query,
     text: *const c_char,
@@ -208,7 +216,10 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
         && let Some(depth) = captured()
     {
         // SAFETY: the query was made by CreateQueryDesc: it has its plan, text and parameters.
-        quiet(|| begun = unsafe { begin(query, depth > 0 || no_portal()) });
+        quiet(|| begun = unsafe { begin(query, depth > 0 || !portals_own(query)) });
+    }
+    if begun.is_none() {
+        backend::nobody_is(query.addr());
     }
     // SAFETY: the arguments go on as they came.
     unsafe {
@@ -263,7 +274,8 @@ unsafe fn begin(query: *mut pg_sys::QueryDesc, nested: bool) -> Option<bool> {
         } else if let Some(source) = tenants::lookup(database, queryid, relations_hash) {
             tenant_of(query, extent, source, &mut key);
         }
-        backend::start(&running, &key, &template, memo)
+        // What the tenant was is not known from the memo.
+        backend::start(&running, &key, &template, memo.filter(|_| key.tenant_len == 0))
     }
 }
 
@@ -282,6 +294,11 @@ unsafe fn unidentified(query: *const pg_sys::QueryDesc, extent: Extent) -> Optio
 
 /// The utility command that contains the query which is planned or started now.
 static COMMAND: Single<Extent> = Single::new(Extent::ALL);
+
+/// Whatever command it was, an error has ended it.
+fn no_command() {
+    COMMAND.with(|e| *e = Extent::ALL);
+}
 
 fn command_extent() -> Extent {
     COMMAND.with(|e| *e).unwrap_or(Extent::ALL)
@@ -486,7 +503,7 @@ unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _: *mut 
         quiet(|| {
             backend::end_transaction(no_portal());
             if event == XACT_EVENT_ABORT {
-                COMMAND.with(|e| *e = Extent::ALL);
+                no_command();
             }
         });
     }
@@ -500,7 +517,10 @@ unsafe extern "C-unwind" fn subtransaction(
 ) {
     quiet(|| match event {
         pg_sys::SubXactEvent::SUBXACT_EVENT_START_SUB => backend::start_subtransaction(statement::transaction_level()),
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => backend::abort_subtransaction(id, statement::transaction_level()),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => {
+            backend::abort_subtransaction(id, statement::transaction_level(), no_portal());
+            no_command();
+        }
         pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => backend::commit_subtransaction(id, parent),
         _ => (),
     });
@@ -519,7 +539,7 @@ pub unsafe extern "C-unwind" fn at_exit(_: i32, _: pg_sys::Datum) {
 /// # Safety
 /// For `on_shmem_exit`.
 pub unsafe extern "C-unwind" fn at_server_exit(code: i32, _: pg_sys::Datum) {
-    // Only at a clean stop: after a crash the figures cannot be trusted.
+    // Not after a crash, when the figures cannot be trusted.
     if code == 0 {
         quiet(super::dump::save);
     }
@@ -551,6 +571,9 @@ unsafe fn first_sample(query: *mut pg_sys::QueryDesc) {
 #[cold]
 unsafe fn keep_sample(query: *mut pg_sys::QueryDesc, wanted: &Wanted) {
     let (Some(ring), Some(table)) = (Ring::get(), Table::get()) else { return };
+    if !databases::contains(wanted.key.database) {
+        return;
+    }
     // SAFETY: as above.
     let count = match unsafe { write_sample(ring, query, wanted) } {
         Ok(true) => 1,

@@ -195,6 +195,14 @@ impl Local {
         self.waiting = self.waiting.saturating_sub(u32::try_from(executions).unwrap_or(u32::MAX));
     }
 
+    /// The database is not captured any more: nobody would take what was counted.
+    pub fn forget(&mut self) {
+        for entry in self.entries.iter_mut().filter(|e| e.pending) {
+            (entry.pending, entry.counts, entry.histogram) = (false, Counts::NONE, [0; BUCKETS]);
+        }
+        self.waiting = 0;
+    }
+
     /// Shared memory was cleared, or belongs to another server start: what was known of the templates is out of date.
     pub fn forget_known(&mut self) {
         for entry in self.entries.iter_mut().filter(|e| e.hash != 0) {

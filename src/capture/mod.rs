@@ -21,7 +21,7 @@ pub mod tenants;
 mod tests;
 mod uses;
 
-use crate::pg::encoding;
+use crate::pg::{encoding, xact};
 use indexpilot_core::histogram::BUCKETS;
 use std::time::Duration;
 
@@ -139,7 +139,16 @@ pub fn collect(database: pgrx::pg_sys::Oid, patience: Duration) {
 /// called regularly.
 pub fn take_stats(database: pgrx::pg_sys::Oid) -> Vec<Captured> {
     let Some(table) = table::Table::get() else { return Vec::new() };
-    table.take(database.to_u32()).into_iter().map(captured).collect()
+    let taken = table.take(database.to_u32());
+    let all = taken.iter().map(captured).collect();
+    // Whatever becomes of the transaction that is to keep it, nothing is lost.
+    xact::at_end(move |committed| {
+        if !committed {
+            taken.iter().for_each(|t| table.give_back(t));
+            databases::changed();
+        }
+    });
+    all
 }
 
 /// Takes the samples that wait for a database.
@@ -183,7 +192,7 @@ pub fn status() -> Status {
     }
 }
 
-fn captured(t: entry::Taken) -> Captured {
+fn captured(t: &entry::Taken) -> Captured {
     let ms = |ns: u64| ns as f64 / 1e6;
     let c = t.counts;
     Captured {

@@ -21,6 +21,8 @@ use std::sync::atomic::{
 const PARTITIONS: usize = 64;
 /// A lock that guards the entry is only ever held for well under a microsecond, unless its holder was descheduled.
 const ATTEMPTS: usize = 32;
+/// … when the end of a transaction must not lose what it took.
+const PATIENCE: usize = 1000;
 /// Takes without a call after which an entry is freed: always; when three quarters are taken; when the table is all but full.
 const IDLE_TAKES: [u32; 3] = [360, 6, 1];
 
@@ -132,7 +134,7 @@ impl Table {
             }
             let done = self.insert(key, hash, template, f);
             if !matches!(done, Ok((_, true))) {
-                self.release_tenant(&base, base_hash);
+                self.release_tenant(&base, base_hash, false);
             }
             return done.map(|(known, _)| known);
         }
@@ -163,8 +165,14 @@ impl Table {
         Some(entry)
     }
 
-    fn release_tenant(&self, base: &Key, base_hash: u64) {
-        let Some(_guard) = self.lock(base_hash, Mode::Shared) else { return };
+    /// A tenant's place is free again. The worker waits for the lock; what a session could not give back is lost until the template's
+    /// entry goes.
+    fn release_tenant(&self, base: &Key, base_hash: u64, wait: bool) {
+        let guard = match wait {
+            true => LOCKS.wait_lock(self.partition(base_hash), Mode::Shared),
+            false => self.lock(base_hash, Mode::Shared),
+        };
+        let Some(_guard) = guard else { return };
         if let Some(entry) = self.find(base, base_hash) {
             let _ = entry.tenants.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1));
         }
@@ -245,7 +253,7 @@ impl Table {
             if idle {
                 self.head.evicted.fetch_add(1, Relaxed);
                 if key.tenant_len > 0 {
-                    self.release_tenant(&key.base(), key.base().hash());
+                    self.release_tenant(&key.base(), key.base().hash(), true);
                 }
             } else if key.tenant_len > 0 {
                 tenants.entry(key.base().hash()).or_default().push((entry.weight.load(Relaxed), position));
@@ -263,6 +271,22 @@ impl Table {
         all
     }
 
+    /// Adds what was taken again, because it could not be kept; a lock that is busy is tried for long. Samples are wanted anew.
+    pub fn give_back(&self, taken: &Taken) {
+        let hash = taken.key.hash();
+        let add = |e: &Entry| {
+            e.give_back(taken);
+            e.known()
+        };
+        let done = (0..PATIENCE).find_map(|_| match self.with_entry(&taken.key, hash, &taken.template, &add) {
+            Err(Refused::Busy) => None,
+            done => Some(done.is_ok()),
+        });
+        if done != Some(true) {
+            self.dropped(taken.counts.calls.saturating_add(taken.counts.errors));
+        }
+    }
+
     /// Frees an entry with a tenant, unless it has counted something in between.
     fn evict(&self, database: u32, position: usize) {
         let Some(entry) = self.entries.get(position) else { return };
@@ -277,7 +301,7 @@ impl Table {
             base
         };
         self.head.evicted.fetch_add(1, Relaxed);
-        self.release_tenant(&base, base.hash());
+        self.release_tenant(&base, base.hash(), true);
     }
 
     /// The state of all entries of a database (0: of all), without taking anything.

@@ -202,7 +202,20 @@ unsafe fn must_be_empty(name: *const c_char, dropped: bool) {
     }
     // SAFETY: looks the name up; nothing is raised when there is none.
     let database = unsafe { pg_sys::get_database_oid(name, true) };
+    // It may be dropped at this moment, and the look at its owner would raise then.
+    // SAFETY: a look into the catalog cache.
+    let there = || unsafe {
+        let key = pg_sys::Datum::from(database);
+        pg_sys::SearchSysCacheExists(
+            pg_sys::SysCacheIdentifier::DATABASEOID as i32,
+            key,
+            0usize.into(),
+            0usize.into(),
+            0usize.into(),
+        )
+    };
     if database != pg_sys::InvalidOid
+        && there()
         && compat::owns_database(database, role::current())
         && let Some(listener) = LISTENER.get()
     {

@@ -9,25 +9,47 @@ pub fn unknown() -> bool {
     unsafe { pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_SQL_ASCII as i32 }
 }
 
-/// Text of the server as UTF-8. What is no text of its encoding, as may be in a database without one, is replaced by U+FFFD. In a
-/// transaction.
+/// Text of the server as UTF-8. What is no text of its encoding, or has no equivalent, is replaced by U+FFFD. In a transaction.
 pub fn to_utf8(bytes: &[u8]) -> String {
-    if unknown() || bytes.is_ascii() || bytes.contains(&0) {
+    let utf8 = pg_sys::pg_enc::PG_UTF8 as i32;
+    // SAFETY: reads a variable of the session.
+    let server = unsafe { pg_sys::GetDatabaseEncoding() };
+    if unknown() || server == utf8 || bytes.is_ascii() || bytes.contains(&0) {
         return String::from_utf8_lossy(bytes).into_owned();
     }
-    // SAFETY: verifies before it converts, so that the conversion has valid input; the result is the input itself, or a copy that ends
-    // with a zero byte and goes with the transaction's memory.
-    unsafe {
-        let (text, length) = (bytes.as_ptr().cast::<c_char>(), bytes.len() as i32);
-        if !pg_sys::pg_verifymbstr(text, length, true) {
-            return String::from_utf8_lossy(bytes).into_owned();
-        }
-        let converted = pg_sys::pg_server_to_any(text, length, pg_sys::pg_enc::PG_UTF8 as i32);
-        match std::ptr::eq(converted, text) {
-            true => String::from_utf8_lossy(bytes).into_owned(),
-            false => CStr::from_ptr(converted).to_string_lossy().into_owned(),
+    // SAFETY: a look-up in the catalogs; InvalidOid when there is no such conversion.
+    let conversion = unsafe { pg_sys::FindDefaultConversionProc(server, utf8) };
+    if conversion == pg_sys::InvalidOid {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    let (mut out, mut rest) = (String::new(), bytes);
+    // A letter takes at most four bytes; the conversion ends its result with a zero byte.
+    let mut buffer = vec![0u8; 4 * bytes.len() + 1];
+    while !rest.is_empty() {
+        // SAFETY: both buffers have these lengths. Told not to raise, it stops at what it cannot convert, and says how far it came.
+        let done = unsafe {
+            pg_sys::pg_do_encoding_conversion_buf(
+                conversion,
+                server,
+                utf8,
+                rest.as_ptr().cast_mut(),
+                rest.len() as i32,
+                buffer.as_mut_ptr(),
+                buffer.len() as i32,
+                true,
+            )
+        };
+        let text = buffer.split(|b| *b == 0).next().unwrap_or_default();
+        out.push_str(&String::from_utf8_lossy(text));
+        rest = rest.get(usize::try_from(done).unwrap_or(0)..).unwrap_or_default();
+        if !rest.is_empty() {
+            out.push(char::REPLACEMENT_CHARACTER);
+            // SAFETY: the length of the letter that begins there, which may lie about the bytes that follow.
+            let letter = unsafe { pg_sys::pg_mblen(rest.as_ptr().cast()) };
+            rest = rest.get(usize::try_from(letter).unwrap_or(1).max(1)..).unwrap_or_default();
         }
     }
+    out
 }
 
 /// A JSON document as text that the server reads in every encoding: letters beyond ASCII are written as `\\u` escapes, which it turns

@@ -79,7 +79,7 @@ pub unsafe fn relations(plan: &pg_sys::PlannedStmt) -> Option<Relations> {
     let mut catalogs = false;
     // SAFETY: the lists of a plan hold nodes of these types (plannodes.h).
     unsafe {
-        let children = length(plan.appendRelations);
+        let children = children(plan);
         for i in 0..length(plan.rtable) {
             let entry = (*plan.rtable).elements.add(i).cast::<*const pg_sys::RangeTblEntry>().read();
             let Some(entry) = entry.as_ref() else { continue };
@@ -89,7 +89,9 @@ pub unsafe fn relations(plan: &pg_sys::PlannedStmt) -> Option<Relations> {
             if entry.rtekind != pg_sys::RTEKind::RTE_RELATION {
                 continue;
             }
-            if entry.relkind as u8 == pg_sys::RELKIND_VIEW || (children > 0 && is_child(plan, i + 1)) {
+            if entry.relkind as u8 == pg_sys::RELKIND_VIEW
+                || children.is_some_and(|c| c.get((i + 1) / 64).is_some_and(|word| word >> ((i + 1) % 64) & 1 == 1))
+            {
                 continue;
             }
             let oid = entry.relid.to_u32();
@@ -133,14 +135,26 @@ impl Dependencies {
     pub const NONE: Dependencies = Dependencies { oids: [0; DEPENDENCIES], count: 0 };
 }
 
-/// Whether the entry stands for a child of another table. (A child without parent table is a branch of UNION ALL.)
-unsafe fn is_child(plan: &pg_sys::PlannedStmt, index: usize) -> bool {
+/// The entries that stand for children of other tables, as bits; `None` when there are none. (A child without parent table is a branch
+/// of UNION ALL.)
+#[inline]
+unsafe fn children(plan: &pg_sys::PlannedStmt) -> Option<[u64; MAX_ENTRIES / 64 + 1]> {
     // SAFETY: as above.
     unsafe {
-        (0..length(plan.appendRelations)).any(|i| {
+        let count = length(plan.appendRelations);
+        if count == 0 {
+            return None;
+        }
+        let mut bits = [0u64; MAX_ENTRIES / 64 + 1];
+        for i in 0..count {
             let child = (*plan.appendRelations).elements.add(i).cast::<*const pg_sys::AppendRelInfo>().read();
-            child.as_ref().is_some_and(|c| c.parent_reloid != pg_sys::InvalidOid && c.child_relid as usize == index)
-        })
+            if let Some(child) = child.as_ref().filter(|c| c.parent_reloid != pg_sys::InvalidOid)
+                && let Some(word) = bits.get_mut(child.child_relid as usize / 64)
+            {
+                *word |= 1 << (child.child_relid % 64);
+            }
+        }
+        Some(bits)
     }
 }
 
@@ -287,7 +301,11 @@ pub unsafe fn parameter(query: *const pg_sys::QueryDesc, number: usize, buffer: 
         };
         let mut workspace = pg_sys::ParamExternData::default();
         let parameter = match list.paramFetch {
-            Some(fetch) => fetch((*query).params, number as i32, true, &mut workspace),
+            // Guarded, since languages that we do not know may raise in it.
+            Some(fetch) => {
+                let params = (*query).params;
+                pg_sys::ffi::pg_guard_ffi_boundary(|| fetch(params, number as i32, true, &mut workspace))
+            }
             None => list.params.as_ptr().add(number - 1).cast_mut(),
         };
         let Some(parameter) = parameter.as_ref() else { return (0, Value::Unknown) };

@@ -2,10 +2,10 @@
 //! a builder, and asks the postmaster for them.
 
 use super::state::{self, Known, Role};
-use crate::guc;
 use crate::pg::bgworker::{self, Handle, Registration};
 use crate::pg::database as databases;
 use crate::pg::error::Result;
+use crate::{capture, guc};
 use pgrx::pg_sys::{self, Oid};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -100,6 +100,10 @@ impl Launcher {
                 state::forget(k.database);
             }
             known.retain(|k| connectable.contains(&k.database.to_u32()));
+            // Also those that were captured before a restart, and are gone.
+            for gone in capture::status().databases.into_iter().filter(|db| !connectable.contains(db)) {
+                capture::unregister_database(Oid::from(gone));
+            }
             let mut unknown: Vec<u32> = connectable.into_iter().filter(|db| !self.probed.contains(db)).collect();
             unknown.sort_unstable();
             self.more = unknown.len() > PROBES_AT_ONCE;

@@ -16,6 +16,7 @@ mod profile;
 pub mod state;
 pub mod status;
 
+use crate::capture;
 use crate::pg::database::{self as databases, Event};
 use crate::pg::{bgworker, xact};
 use pgrx::pg_sys::{self, Oid};
@@ -76,6 +77,7 @@ fn empty(database: Oid, dropped: bool) {
     xact::at_end(move |committed| {
         if committed && dropped {
             state::forget(database);
+            capture::unregister_database(database);
         }
         state::unhold(database);
     });
