@@ -214,6 +214,12 @@ fn statements_of_functions_that_choose_partitions_are_nested() -> Result<()> {
     while_partitions_are_chosen("corners-pruning", "DECLARE r integer; BEGIN SELECT v INTO r FROM t WHERE id = 1; RETURN r; END")
 }
 
+#[test]
+fn loops_of_functions_that_choose_partitions_are_nested() -> Result<()> {
+    let body = "DECLARE r record; BEGIN FOR r IN SELECT v FROM t WHERE id = 1 LOOP RETURN r.v; END LOOP; END";
+    while_partitions_are_chosen("corners-pruning-loop", body)
+}
+
 /// The statement of an event trigger's function around commands that contain a query.
 fn in_event_triggers(name: &str, body: &str) -> Result<()> {
     let mut server = Server::named(name)?;
@@ -233,6 +239,12 @@ fn in_event_triggers(name: &str, body: &str) -> Result<()> {
 #[test]
 fn statements_of_event_triggers_are_nested() -> Result<()> {
     in_event_triggers("corners-events", "BEGIN PERFORM v FROM t WHERE id = 1; END")
+}
+
+#[test]
+fn loops_of_event_triggers_are_nested() -> Result<()> {
+    let body = "DECLARE r record; BEGIN FOR r IN SELECT v FROM t WHERE id = 1 LOOP NULL; END LOOP; END";
+    in_event_triggers("corners-event-loops", body)
 }
 
 #[test]

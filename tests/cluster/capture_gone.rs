@@ -71,6 +71,56 @@ fn databases_that_are_dropped_take_nothing_with_them() -> Result<()> {
     server.expect_no_loss()
 }
 
+#[test]
+fn letters_that_do_not_exist_in_utf8_spoil_nothing_else() -> Result<()> {
+    let server = Server::named("gone-letters")?;
+    let mut own = server.session()?;
+    own.batch_execute("CREATE DATABASE windows TEMPLATE template0 ENCODING WIN1252 LOCALE 'C'")?;
+    let mut db = server.cluster.connect("windows", "postgres")?;
+    db.batch_execute(
+        "CREATE TABLE words (id integer, word text); CREATE EXTENSION indexpilot; \
+         CREATE FUNCTION find(x text) RETURNS integer LANGUAGE plpgsql AS $$ DECLARE r integer; \
+           BEGIN SELECT id INTO r FROM words WHERE word = x; RETURN r; END $$",
+    )?;
+    registered(&mut db)?;
+    db.batch_execute("SELECT indexpilot.capture_flush()")?;
+    db.batch_execute("SELECT indexpilot.capture_reset()")?;
+    // 0x81 is a letter of WIN1252 for the server, but none that has an equivalent.
+    let script = server.cluster.data().with_file_name("letters.sql");
+    let mut lines = Vec::new();
+    for line in [
+        &b"SELECT id FROM words WHERE word = 'a\x81b\xfc';"[..],
+        b"SELECT id, '\x81\x8d\x8f\x90\x9d' FROM words WHERE word = '\x80';",
+        b"PREPARE p(text) AS SELECT word FROM words WHERE word = $1;",
+        b"EXECUTE p('c\x81');",
+        b"SELECT find('d\x81');",
+        b"SET indexpilot.tenant_id = 'e\x81';",
+        b"UPDATE words SET id = 1 WHERE word = 'f';",
+        b"RESET indexpilot.tenant_id;",
+        b"DELETE FROM words WHERE word = 'gr\xfcn';",
+    ] {
+        lines.extend_from_slice(line);
+        lines.push(b'\n');
+    }
+    fs::write(&script, lines)?;
+    let mut psql = server.cluster.client_program("psql");
+    psql.env("PGCLIENTENCODING", "WIN1252").args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", "windows", "-f"]).arg(&script);
+    server.cluster.run(&mut psql)?;
+    let expected = "delete 1/0, nested select 1/0, select 1/0, select 1/0, select 1/0, update 1/0";
+    let (calls, mut got) = (counted(&on("words")), String::new());
+    let flushed = poll_until(LIMIT / 4, "the statements", || {
+        db.batch_execute("SELECT indexpilot.capture_flush()")?;
+        got = text(&mut db, &calls)?;
+        Ok(got == expected)
+    });
+    assert_eq!(got, expected, "{flushed:?}\n{}", server.cluster.log_tail(20));
+    flushed?;
+    let kept = "SELECT count(*)::text FROM indexpilot.workload_samples WHERE query LIKE 'DELETE FROM words WHERE word = ''grün''%'";
+    assert_eq!(text(&mut db, kept)?, "1");
+    assert!(!server.cluster.log().contains("has no equivalent"), "{}", server.cluster.log_tail(20));
+    Ok(())
+}
+
 /// A session with statements that it hands in at the end of its transaction.
 fn in_a_transaction(server: &Server) -> Result<Client> {
     let mut session = server.session()?;
@@ -121,6 +171,18 @@ fn what_sessions_had_before_the_extension_was_dropped_is_forgotten() -> Result<(
 }
 
 #[test]
+fn what_a_transaction_had_before_the_extension_was_installed_again_is_forgotten() -> Result<()> {
+    let mut server = Server::named("gone-extension-open")?;
+    let mut open = in_a_transaction(&server)?;
+    drop_extension(&mut server)?;
+    install_again(&mut server)?;
+    open.batch_execute("COMMIT")?;
+    server.run(&["SELECT v, id FROM t WHERE id = 1"; 3])?;
+    server.expect_counted("something new", &on("t"), "select 3/0")?;
+    server.expect_no_loss()
+}
+
+#[test]
 fn a_flush_that_is_rolled_back_loses_nothing() -> Result<()> {
     let mut server = Server::named("gone-flush")?;
     let figures = crate::capture::counted_as(
@@ -152,6 +214,19 @@ fn a_flush_that_is_rolled_back_loses_nothing() -> Result<()> {
     server.expect("a sample", sampled, "true")?;
     let expected = "select 0/1 0 rows, p99 , select 8/0 24 rows, p99 t, update 1/0 1 rows, p99 t";
     server.expect("it goes on", &figures, expected)?;
+    server.expect_no_loss()
+}
+
+#[test]
+fn a_flush_that_is_rolled_back_to_a_savepoint_loses_nothing() -> Result<()> {
+    let mut server = Server::named("gone-flush-savepoint")?;
+    server.run(&["SELECT v FROM t WHERE id <= 3"; 3])?;
+    server.db.batch_execute("BEGIN; SAVEPOINT a; SELECT indexpilot.capture_flush(); ROLLBACK TO a; COMMIT")?;
+    server.expect_counted("after a savepoint", &on("t"), "select 3/0")?;
+    server.db.batch_execute("BEGIN; SAVEPOINT a; SELECT indexpilot.capture_flush(); RELEASE a; COMMIT")?;
+    server.run(&["SELECT v FROM t WHERE id <= 3"; 3])?;
+    server.db.batch_execute("BEGIN; SAVEPOINT a; SELECT indexpilot.capture_flush(); RELEASE a; COMMIT")?;
+    server.expect_counted("once each", &on("t"), "select 6/0")?;
     server.expect_no_loss()
 }
 
