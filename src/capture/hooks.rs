@@ -29,9 +29,9 @@ use crate::pg::variables;
 use indexpilot_core::tenant::TenantSource;
 use indexpilot_core::{literal, template};
 use pgrx::pg_sys;
+use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
 
 mod sys {
     use super::pg_sys;
@@ -71,12 +71,24 @@ struct Previous {
     utility: pg_sys::ProcessUtility_hook_type,
 }
 
-static PREVIOUS: OnceLock<Previous> = OnceLock::new();
-static NONE: Previous = Previous { analysed: None, planner: None, start: None, run: None, finish: None, end: None, utility: None };
+struct Chain(UnsafeCell<Previous>);
+// SAFETY: written once, in init(), by the postmaster, which has one thread; only read afterwards.
+unsafe impl Sync for Chain {}
+
+static PREVIOUS: Chain = Chain(UnsafeCell::new(Previous {
+    analysed: None,
+    planner: None,
+    start: None,
+    run: None,
+    finish: None,
+    end: None,
+    utility: None,
+}));
 
 #[inline]
 fn previous() -> &'static Previous {
-    PREVIOUS.get().unwrap_or(&NONE)
+    // SAFETY: nobody writes any more when hooks are called.
+    unsafe { &*PREVIOUS.0.get() }
 }
 
 /// Installs the hooks. From `_PG_init` of a preloaded library.
@@ -84,7 +96,7 @@ pub fn init() {
     // SAFETY: hook variables of the postmaster, read and written while it loads libraries, one after the other; the callbacks are
     // functions of this library, which is never unloaded.
     unsafe {
-        let before = Previous {
+        *PREVIOUS.0.get() = Previous {
             analysed: pg_sys::post_parse_analyze_hook,
             planner: pg_sys::planner_hook,
             start: pg_sys::ExecutorStart_hook,
@@ -93,9 +105,6 @@ pub fn init() {
             end: pg_sys::ExecutorEnd_hook,
             utility: pg_sys::ProcessUtility_hook,
         };
-        if PREVIOUS.set(before).is_err() {
-            return;
-        }
         pg_sys::post_parse_analyze_hook = Some(analysed);
         pg_sys::planner_hook = Some(planner);
         pg_sys::ExecutorStart_hook = Some(executor_start);
@@ -456,34 +465,47 @@ unsafe extern "C-unwind" fn process_utility(
     // SAFETY: the statement is read before the call only (ROLLBACK frees it); the arguments go on as they came.
     unsafe {
         let kind = kind((*statement).utilityStmt);
-        let around = if kind == Kind::Contains { command_extent() } else { Extent::ALL };
-        let portal = if kind == Kind::Contains { PORTAL.with(|p| *p).unwrap_or(0) } else { 0 };
-        match kind {
-            Kind::Query => (),
-            Kind::Contains => {
-                COMMAND.with(|e| *e = Extent { location: (*statement).stmt_location, length: (*statement).stmt_len });
-                // DECLARE makes a portal of its own, and fires no event triggers.
-                let declares = (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_DeclareCursorStmt;
-                PORTAL.with(|p| *p = if declares { 0 } else { pg_sys::ActivePortal.addr() });
-            }
-            Kind::Explain => backend::explain(true),
-            Kind::Other => backend::nest(true),
-        }
+        let around = if kind == Kind::Query { None } else { begin_command(kind, statement) };
         match previous().utility {
             Some(hook) => hook(statement, text, read_only_tree, context, params, environment, destination, completion),
             None => {
                 sys::standard_ProcessUtility(statement, text, read_only_tree, context, params, environment, destination, completion)
             }
         }
-        match kind {
-            Kind::Query => (),
-            Kind::Contains => {
-                COMMAND.with(|e| *e = around);
-                PORTAL.with(|p| *p = portal);
-            }
-            Kind::Explain => backend::explain(false),
-            Kind::Other => backend::nest(false),
+        if kind != Kind::Query {
+            end_command(kind, around);
         }
+    }
+}
+
+/// Notes the command; what was noted of the one around it, if it contains a query.
+unsafe fn begin_command(kind: Kind, statement: *const pg_sys::PlannedStmt) -> Option<(Extent, usize)> {
+    match kind {
+        Kind::Explain => backend::explain(true),
+        Kind::Contains => {
+            let around = (command_extent(), PORTAL.with(|p| *p).unwrap_or(0));
+            // SAFETY: as above.
+            unsafe {
+                COMMAND.with(|e| *e = Extent { location: (*statement).stmt_location, length: (*statement).stmt_len });
+                // DECLARE makes a portal of its own, and fires no event triggers.
+                let declares = (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_DeclareCursorStmt;
+                PORTAL.with(|p| *p = if declares { 0 } else { pg_sys::ActivePortal.addr() });
+            }
+            return Some(around);
+        }
+        _ => backend::nest(true),
+    }
+    None
+}
+
+fn end_command(kind: Kind, around: Option<(Extent, usize)>) {
+    match (kind, around) {
+        (Kind::Explain, _) => backend::explain(false),
+        (Kind::Contains, Some((extent, portal))) => {
+            COMMAND.with(|e| *e = extent);
+            PORTAL.with(|p| *p = portal);
+        }
+        _ => backend::nest(false),
     }
 }
 
