@@ -261,21 +261,3 @@ pub mod walk {
         pub fn query_tree_walker(query: *mut pg_sys::Query, walker: Walker, context: *mut c_void, flags: c_int) -> bool;
     }
 }
-
-/// Calls the visitor for the nodes just below an expression.
-///
-/// # Safety
-/// `node` is a live node that is no Query. The visitor may be jumped across by an error.
-pub unsafe fn walk_expression(node: *mut pg_sys::Node, visit: Walker, context: *mut std::ffi::c_void) -> bool {
-    // SAFETY: as the caller promises.
-    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| walk::expression_tree_walker(node, visit, context)) }
-}
-
-/// Calls the visitor for all expressions of a query, those of its range table and the queries in there too.
-///
-/// # Safety
-/// As for [`walk_expression`], of a Query.
-pub unsafe fn walk_query(query: *mut pg_sys::Query, visit: Walker, context: *mut std::ffi::c_void) -> bool {
-    // SAFETY: as the caller promises.
-    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| walk::query_tree_walker(query, visit, context, 0)) }
-}
