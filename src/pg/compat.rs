@@ -261,3 +261,17 @@ pub mod walk {
         pub fn query_tree_walker(query: *mut pg_sys::Query, walker: Walker, context: *mut c_void, flags: c_int) -> bool;
     }
 }
+
+/// Raises when the current role may not do to the tables of a finished plan what it does, as the executor would.
+///
+/// # Safety
+/// `plan` is live.
+pub unsafe fn check_permissions(plan: *mut pg_sys::PlannedStmt) {
+    // SAFETY: the lists of a finished plan.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::ExecCheckRTPerms((*plan).rtable, true);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::ExecCheckPermissions((*plan).rtable, (*plan).permInfos, true);
+    }
+}

@@ -111,13 +111,14 @@ pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepa
 }
 
 impl Prepared<'_> {
-    /// Plans it, through every installed planner hook.
+    /// Plans it, through every installed planner hook. What the role may not run has no plan, since its costs would tell of the data.
     /// Server errors are raised, and caught by [`with_statement`].
     pub fn plan(&self) -> Plan<'_> {
         // SAFETY: the planner scribbles on its input, hence the copy; query, text and parameters live in our arena.
         let stmt = unsafe {
             let copy = pg_sys::copyObjectImpl(self.query.cast()).cast();
             let stmt = pg_sys::planner(copy, self.text.as_ptr(), pg_sys::CURSOR_OPT_PARALLEL_OK as i32, self.params);
+            compat::check_permissions(stmt);
             stmt
         };
         Plan { stmt, prepared: self }

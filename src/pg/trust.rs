@@ -274,6 +274,21 @@ mod tests {
     }
 
     #[pg_test]
+    fn what_a_role_may_not_read_has_no_plan() {
+        set_up("trust-rights");
+        let plain = role_named("plain");
+        plan("SELECT id FROM t", plain).unwrap();
+        for text in ["DELETE FROM t", "INSERT INTO t VALUES (1)", "SELECT * FROM kept", "SELECT id FROM t JOIN kept USING (id)"] {
+            Spi::run("CREATE TABLE IF NOT EXISTS kept (id int)").unwrap();
+            let error = plan(text, plain).unwrap_err();
+            assert_eq!(error.sqlstate(), "42501", "{text}: {error}");
+            assert!(error.message.starts_with("permission denied for table"), "{text}: {error}");
+        }
+        Spi::run("GRANT SELECT ON kept TO plain").unwrap();
+        plan("SELECT id FROM t JOIN kept USING (id)", plain).unwrap();
+    }
+
+    #[pg_test]
     fn functions_of_superusers_run_and_plain_roles_run_their_own() {
         let file = set_up("trust-plain");
         let superuser = role::current();
