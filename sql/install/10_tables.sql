@@ -82,7 +82,7 @@ COMMENT ON COLUMN workload.command IS 'Kind of statement';
 COMMENT ON COLUMN workload.fingerprint IS 'Fingerprint of the text that survives a major upgrade (libpg_query)';
 COMMENT ON COLUMN workload.query IS 'Normalised text: constants are replaced by $n';
 COMMENT ON COLUMN workload.plan_state IS 'Whether a sample of it could be planned again';
-COMMENT ON COLUMN workload.plan_error IS 'SQLSTATE and message when it could not';
+COMMENT ON COLUMN workload.plan_error IS 'SQLSTATE when it could not, with the message, or with the class of the failure where a message could quote values';
 COMMENT ON COLUMN workload.base_cost IS 'Planner cost at the last analysis, with the indexes of that time';
 COMMENT ON COLUMN workload.captured_calls IS 'Executions that this server itself captured, ever; import_pg_stat_statements() leaves them out';
 COMMENT ON COLUMN workload.first_seen_at IS 'When it was first captured';

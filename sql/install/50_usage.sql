@@ -195,22 +195,27 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
            CASE c.relkind WHEN 'p' THEN 'partitioned table' WHEN 'm' THEN 'materialized view' ELSE 'table' END,
            z.row_estimate, z.live_rows, z.dead_rows, z.total_bytes - z.toast_bytes - z.index_bytes, z.toast_bytes, z.index_bytes,
            z.total_bytes, (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid)::integer, z.last_vacuum, z.last_analyze
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      FROM (SELECT t.oid, t.relname, t.relkind, t.relnamespace
+              FROM pg_class t WHERE t.oid = $1 AND indexpilot.check_table($1)
+            UNION ALL
+            SELECT t.oid, t.relname, t.relkind, t.relnamespace
+              FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace
+             WHERE $1 IS NULL AND t.relkind IN ('r', 'm', 'p') AND NOT t.relispartition
+               AND s.nspname NOT IN ('pg_catalog', 'information_schema', 'indexpilot') AND s.nspname NOT LIKE 'pg\_%') c
+           JOIN pg_namespace n ON n.oid = c.relnamespace
      CROSS JOIN LATERAL (
-           SELECT sum(NULLIF(l.reltuples, -1))::bigint AS row_estimate, COALESCE(sum(s.n_live_tup), 0)::bigint AS live_rows,
-                  COALESCE(sum(s.n_dead_tup), 0)::bigint AS dead_rows,
+           SELECT sum(NULLIF(l.reltuples, -1))::bigint AS row_estimate,
+                  COALESCE(sum(pg_stat_get_live_tuples(l.oid)), 0)::bigint AS live_rows,
+                  COALESCE(sum(pg_stat_get_dead_tuples(l.oid)), 0)::bigint AS dead_rows,
                   COALESCE(sum(pg_total_relation_size(l.oid)), 0)::bigint AS total_bytes,
                   COALESCE(sum(pg_total_relation_size(NULLIF(l.reltoastrelid, 0))), 0)::bigint AS toast_bytes,
                   COALESCE(sum(pg_indexes_size(l.oid)), 0)::bigint AS index_bytes,
-                  min(GREATEST(s.last_vacuum, s.last_autovacuum)) AS last_vacuum,
-                  min(GREATEST(s.last_analyze, s.last_autoanalyze)) AS last_analyze
-             FROM pg_class l LEFT JOIN pg_stat_all_tables s ON s.relid = l.oid
-            WHERE l.oid = c.oid AND c.relkind <> 'p'
-               OR c.relkind = 'p' AND l.relkind <> 'p' AND l.oid IN (SELECT t.relid FROM pg_partition_tree(c.oid) t WHERE t.isleaf)) z
-     WHERE c.relkind IN ('r', 'm', 'p')
-       AND CASE WHEN $1 IS NOT NULL THEN indexpilot.check_table($1) AND c.oid = $1
-                ELSE n.nspname NOT IN ('pg_catalog', 'information_schema', 'indexpilot') AND n.nspname NOT LIKE 'pg\_%'
-                 AND NOT c.relispartition END
+                  min(GREATEST(pg_stat_get_last_vacuum_time(l.oid), pg_stat_get_last_autovacuum_time(l.oid))) AS last_vacuum,
+                  min(GREATEST(pg_stat_get_last_analyze_time(l.oid), pg_stat_get_last_autoanalyze_time(l.oid))) AS last_analyze
+             FROM (SELECT c.oid WHERE c.relkind <> 'p'
+                   UNION ALL
+                   SELECT t.relid FROM pg_partition_tree(c.oid) t WHERE c.relkind = 'p' AND t.isleaf) leaf
+                  JOIN pg_class l ON l.oid = leaf.oid) z
      ORDER BY z.total_bytes DESC, n.nspname, c.relname
 $$;
 COMMENT ON FUNCTION get_table_size_info(pg_catalog.regclass) IS

@@ -164,6 +164,14 @@ pub fn failure_class(sqlstate: &str) -> &'static str {
     }
 }
 
+/// What may be kept of a failure to plan a statement, for others to read. Messages about values and of users' functions quote data, so
+/// of those only SQLSTATE and class are kept.
+pub fn failure_text(sqlstate: &str, message: &str) -> String {
+    const ABOUT_NAMES: [&str; 6] = ["42", "0A", "53", "55", "57", "3F"];
+    let kept = ABOUT_NAMES.iter().any(|class| sqlstate.starts_with(class));
+    format!("{sqlstate}: {}", if kept { message } else { failure_class(sqlstate) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +183,23 @@ mod tests {
             comparison: Some(Comparison::Equal),
             selectivity: Some(selectivity),
             ..FieldUse::plain(RelId(1), column, Usage::Filter)
+        }
+    }
+
+    #[test]
+    fn messages_about_values_are_not_kept() {
+        for (state, kept) in [
+            ("42P01", "42P01: m"),
+            ("0A000", "0A000: m"),
+            ("57014", "57014: m"),
+            ("55P03", "55P03: m"),
+            ("22P02", "22P02: bad_value"),
+            ("22012", "22012: bad_value"),
+            ("P0001", "P0001: other"),
+            ("23514", "23514: other"),
+            ("XX000", "XX000: other"),
+        ] {
+            assert_eq!(failure_text(state, "m"), kept);
         }
     }
 

@@ -105,28 +105,42 @@ unsafe fn view_query(view: *mut pg_sys::RangeVar) -> Result<*mut pg_sys::Node> {
 /// # Safety
 /// `query` is a live query.
 unsafe fn generalise(query: *mut pg_sys::Query) {
-    // SAFETY: the walker calls back with nodes of the query.
-    unsafe { visit(query.cast(), std::ptr::null_mut()) };
+    // SAFETY: the walker calls back with nodes of the query. One guard is enough for the whole walk, because the visitor owns nothing: an
+    // error may jump across it.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| visit(query.cast(), std::ptr::null_mut())) };
 }
 
 /// # Safety
-/// Called by the tree walkers, with null or a node.
-#[pg_guard]
+/// Called by the tree walkers, with null or a node, inside one guard for all. It neither owns anything nor panics.
 unsafe extern "C-unwind" fn visit(tree: *mut pg_sys::Node, context: *mut c_void) -> bool {
     // SAFETY: as the tags say; the walkers call this function for everything below.
     unsafe {
         if let Some(query) = node::cast::<pg_sys::Query>(tree, pg_sys::NodeTag::T_Query) {
-            return compat::walk_query(query, visit, context);
+            return compat::walk::query_tree_walker(query, visit, context, 0);
         }
         if let Some(call) = node::cast::<pg_sys::FuncExpr>(tree, pg_sys::NodeTag::T_FuncExpr)
             && matches!((*call).funcid.to_u32(), pg_sys::F_CURRENT_SETTING_TEXT | pg_sys::F_CURRENT_SETTING_TEXT_BOOL)
-            && let Some(name) = node::list::<pg_sys::Node>((*call).args).next()
+        {
+            forget_setting(call);
+        }
+        !tree.is_null() && compat::walk::expression_tree_walker(tree, visit, context)
+    }
+}
+
+/// Replaces the name that `current_setting` is called with, when this session has no such setting.
+///
+/// # Safety
+/// `call` is a live call of that function.
+#[pg_guard]
+unsafe extern "C-unwind" fn forget_setting(call: *mut pg_sys::FuncExpr) {
+    // SAFETY: as the tags say; the function's first argument is a text.
+    unsafe {
+        if let Some(name) = node::list::<pg_sys::Node>((*call).args).next()
             && let Some(name) = node::cast::<pg_sys::Const>(name, pg_sys::NodeTag::T_Const)
             && !is_set(&*name)
         {
             (*(*(*call).args).elements).ptr_value = unknown_text().cast();
         }
-        !tree.is_null() && compat::walk_expression(tree, visit, context)
     }
 }
 
@@ -155,5 +169,34 @@ fn unknown_text() -> *mut pg_sys::Param {
         (*param).paramcollid = pg_sys::DEFAULT_COLLATION_OID;
         (*param).location = -1;
         param
+    }
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use super::super::planner::{Sample, with_statement};
+    use super::super::role;
+    use pgrx::pg_sys;
+    use pgrx::prelude::*;
+    use std::time::{Duration, Instant};
+
+    #[pg_test]
+    fn a_deeply_nested_expression_takes_no_time_and_breaks_nothing() {
+        // SAFETY: reads a variable of the backend.
+        let level = || unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+        let before = level();
+        for terms in [500, 6000, 60_000] {
+            let text = format!("SELECT 1{}", "+1".repeat(terms));
+            let sample = Sample { text, search_path: "public".into(), role: role::current(), parameters: Vec::new() };
+            let start = Instant::now();
+            let result = with_statement(&sample, Duration::from_secs(60), |s| Ok(s.plan().cost()));
+            assert!(start.elapsed() < Duration::from_secs(2), "{terms}: {:?}", start.elapsed());
+            if let Err(e) = result {
+                assert_eq!(e.sqlstate(), "54001", "{terms}: {e}");
+            }
+            assert_eq!(level(), before, "{terms}");
+            assert_eq!(Spi::get_one::<i32>("SELECT 1"), Ok(Some(1)), "{terms}");
+        }
     }
 }

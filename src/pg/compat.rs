@@ -262,20 +262,16 @@ pub mod walk {
     }
 }
 
-/// Calls the visitor for the nodes just below an expression.
+/// Raises when the current role may not do to the tables of a finished plan what it does, as the executor would.
 ///
 /// # Safety
-/// `node` is a live node that is no Query. The visitor may be jumped across by an error.
-pub unsafe fn walk_expression(node: *mut pg_sys::Node, visit: Walker, context: *mut std::ffi::c_void) -> bool {
-    // SAFETY: as the caller promises.
-    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| walk::expression_tree_walker(node, visit, context)) }
-}
-
-/// Calls the visitor for all expressions of a query, those of its range table and the queries in there too.
-///
-/// # Safety
-/// As for [`walk_expression`], of a Query.
-pub unsafe fn walk_query(query: *mut pg_sys::Query, visit: Walker, context: *mut std::ffi::c_void) -> bool {
-    // SAFETY: as the caller promises.
-    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| walk::query_tree_walker(query, visit, context, 0)) }
+/// `plan` is live.
+pub unsafe fn check_permissions(plan: *mut pg_sys::PlannedStmt) {
+    // SAFETY: the lists of a finished plan.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::ExecCheckRTPerms((*plan).rtable, true);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::ExecCheckPermissions((*plan).rtable, (*plan).permInfos, true);
+    }
 }

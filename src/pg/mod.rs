@@ -30,6 +30,7 @@ pub mod subxact;
 pub mod text;
 pub mod time;
 pub mod toplevel;
+pub mod trust;
 pub mod usage;
 pub mod value;
 pub mod variables;

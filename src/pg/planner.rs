@@ -2,13 +2,14 @@
 //!
 //! Planning runs other people's code: immutable functions are executed, casts and row security policies are evaluated. So a
 //! statement is planned as the role that ran it, restricted, read-only, with a time limit, and in a subtransaction that is always
-//! rolled back, which also gives back every lock and setting. Nothing goes through the plan cache.
+//! rolled back, which also gives back every lock and setting. For a privileged role only superusers' code is run (see [`trust`]).
+//! Nothing goes through the plan cache.
 
 use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{analyse, compat, encoding, node, query, subxact};
+use super::{analyse, compat, encoding, node, query, subxact, trust};
 use indexpilot_core::model::RelId;
 use indexpilot_core::profile::FieldUse;
 use indexpilot_core::tenant::TenantSource;
@@ -77,7 +78,8 @@ pub struct Plan<'a> {
 /// except that a cancel and a termination go on upwards. `limit` bounds the whole, unless a statement timeout is running already.
 ///
 /// # Errors
-/// `NotSupported` when it is not one plannable statement; `UndefinedObject` when the role is gone; the server's own errors.
+/// `NotSupported` when it is not one plannable statement; `UndefinedObject` when the role is gone; `Privilege` when a privileged role's
+/// statement would run code of others; the server's own errors.
 pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepared<'_>) -> Result<T>) -> Result<T> {
     let text =
         encoding::to_server(&sample.text).map_err(|_| Error::new(Kind::InvalidParameter, "statement contains a zero byte"))?;
@@ -96,6 +98,7 @@ pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepa
         // Workers switch policies off for themselves, which would make an error of every table that has some.
         let _settings =
             SettingScope::new(&[(c"search_path", &path), (c"row_security", c"on"), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
+        let _trust = trust::Guard::new(sample.role)?;
         let _role = RoleScope::new(sample.role, true);
         let _timeout = TimeoutScope::new(limit);
         // SAFETY: makes the subtransaction read-only; its end restores what was (xact.c).
@@ -108,12 +111,15 @@ pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepa
 }
 
 impl Prepared<'_> {
-    /// Plans it, through every installed planner hook. Server errors are raised, and caught by [`with_statement`].
+    /// Plans it, through every installed planner hook. What the role may not run has no plan, since its costs would tell of the data.
+    /// Server errors are raised, and caught by [`with_statement`].
     pub fn plan(&self) -> Plan<'_> {
         // SAFETY: the planner scribbles on its input, hence the copy; query, text and parameters live in our arena.
         let stmt = unsafe {
             let copy = pg_sys::copyObjectImpl(self.query.cast()).cast();
-            pg_sys::planner(copy, self.text.as_ptr(), pg_sys::CURSOR_OPT_PARALLEL_OK as i32, self.params)
+            let stmt = pg_sys::planner(copy, self.text.as_ptr(), pg_sys::CURSOR_OPT_PARALLEL_OK as i32, self.params);
+            compat::check_permissions(stmt);
+            stmt
         };
         Plan { stmt, prepared: self }
     }

@@ -9,7 +9,8 @@ use std::panic::{AssertUnwindSafe, UnwindSafe};
 /// come back as values, but cancels and terminations go on upwards.
 pub fn discard<T>(f: impl FnOnce() -> Result<T> + UnwindSafe) -> Result<T> {
     // SAFETY: the pattern of plpgsql's exception blocks (pl_exec.c): remember context and owner, begin, run, end, restore both.
-    let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    let (context, owner, level) =
+        unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner, pg_sys::GetCurrentTransactionNestLevel()) };
     // SAFETY: begins a subtransaction of the current transaction, which every caller has.
     unsafe {
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
@@ -26,8 +27,13 @@ pub fn discard<T>(f: impl FnOnce() -> Result<T> + UnwindSafe) -> Result<T> {
         outcome
     }))
     .catch_others(|caught| {
-        // SAFETY: the error left the subtransaction open; rolling it back is what makes the backend usable again.
-        unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
+        // SAFETY: the error left the subtransaction open, and perhaps some inside it; rolling them back is what makes the backend usable
+        // again. They are internal ones, since nothing that runs here can make savepoints.
+        unsafe {
+            while pg_sys::GetCurrentTransactionNestLevel() > level {
+                pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            }
+        }
         let error = Error::from(caught);
         match error.sqlstate().as_str() {
             "57014" | "57P01" | "57P02" | "57P03" if !timed_out(&error) => error.raise(),

@@ -31,7 +31,7 @@ pub struct Profiled {
     pub samples: usize,
     pub planned: usize,
     pub cost: Option<f64>,
-    /// SQLSTATE and message of the last failure, when none could be planned; and its class.
+    /// What may be kept of the last failure (see [`indexpilot_core::profile::failure_text`]), when none could be planned; and its class.
     pub error: Option<String>,
     pub failure: Option<&'static str>,
     pub tenant_source: Option<String>,

@@ -311,7 +311,7 @@ pub fn templates(filter: &Filter) -> Result<(Vec<Template>, f64)> {
     Ok((templates, hours.unwrap_or(0.0).max(1.0 / 60.0)))
 }
 
-/// Remembers what planning a template gave. One that another session has locked is left as it is: waiting for a flush that waits for
+/// Remembers what planning a template gave; errors as [`indexpilot_core::profile::failure_text`] makes them. One that another session has locked is left as it is: waiting for a flush that waits for
 /// us would be a deadlock.
 pub fn set_plan_states(planned: &[(i64, f64)], failed: &[(i64, String)]) -> Result<()> {
     let rows: Vec<_> = planned

@@ -8,7 +8,7 @@
 
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::hook::Previous;
-use crate::pg::{relinfo, shape, usage};
+use crate::pg::{relinfo, shape, trust, usage};
 use indexpilot_core::model::{IndexDef, RelationUse};
 use indexpilot_core::profile::FieldUse;
 use indexpilot_core::size::Size;
@@ -167,6 +167,7 @@ pub fn init() {
     if INSTALLED.swap(true, Relaxed) {
         return;
     }
+    trust::init();
     // SAFETY: the library is being loaded, nothing else runs. Hooks are variables of the server; the previous ones are kept and
     // called. The callback is a function, which stays.
     unsafe {

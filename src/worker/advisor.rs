@@ -9,6 +9,7 @@ use crate::store::workload::{Filter, StoredSample, Template};
 use crate::whatif::{self, Parameter, Sample};
 use crate::{guc, store};
 use indexpilot_core::model::{Bytes, Catalog, Query, RelId, WriteRates};
+use indexpilot_core::profile::failure_text;
 use indexpilot_core::{candidate, select, workload};
 use pgrx::pg_sys;
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,7 +184,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
                 queries.push(Query { id: study.id, text: study.text, calls: study.calls, total_ms: study.total_ms, shape });
                 samples.push(plannable);
             }
-            Err(e) => unplannable.push((study.id, e.to_string())),
+            Err(e) => unplannable.push((study.id, failure_text(&e.sqlstate(), &e.message))),
         }
     }
     let tables: BTreeSet<RelId> = queries.iter().flat_map(|q| q.shape.relations.iter().map(|r| r.rel)).collect();

@@ -8,7 +8,7 @@ use crate::pg::{bgworker, database, own};
 use crate::store;
 use crate::store::profile::{self, Pending, Profiled};
 use crate::whatif::{self, TenantKeys};
-use indexpilot_core::profile::{failure_class, summarise};
+use indexpilot_core::profile::{failure_class, failure_text, summarise};
 use indexpilot_core::tenant::TenantSource;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
@@ -94,7 +94,7 @@ fn study(template: &Pending, keys: &TenantKeys) -> Profiled {
         samples: template.samples.len(),
         planned: statements.len(),
         cost: known.as_ref().map(|p| p.cost),
-        error: failed.as_ref().map(ToString::to_string),
+        error: failed.as_ref().map(|e| failure_text(&e.sqlstate(), &e.message)),
         failure: failed.as_ref().map(|e| failure_class(&e.sqlstate())),
         tenant_source: tenant.map(TenantSource::name),
         tables: known.as_ref().map(|p| p.tables.iter().map(|(rel, written)| (*rel, *written)).collect()).unwrap_or_default(),

@@ -123,3 +123,96 @@ fn statements_under_policies_are_planned_as_their_role() -> Result<()> {
     assert_eq!(number(&mut db, filtered)?, 1, "the policy's condition is one of the query's");
     Ok(())
 }
+
+/// Has every template profiled again, with nothing run again.
+fn profile_again(db: &mut Client) -> Result<()> {
+    Ok(db.batch_execute("UPDATE indexpilot.genome_catalog SET tenant_key = NOT tenant_key WHERE field_name = 'tenant_id'")?)
+}
+
+/// State, error and class of failure of the one template with that text.
+fn state_of(db: &mut Client, text: &str) -> Result<Option<(String, String, String)>> {
+    Ok(db
+        .query_opt(
+            "SELECT w.plan_state, COALESCE(w.plan_error, ''), COALESCE(p.failure, '') \
+               FROM indexpilot.workload w JOIN indexpilot.workload_profile p ON p.workload_id = w.id WHERE w.query LIKE $1",
+            &[&text],
+        )?
+        .map(|row| (row.get(0), row.get(1), row.get(2))))
+}
+
+#[test]
+fn the_worker_runs_nothing_of_others_for_a_superuser() -> Result<()> {
+    let cluster = notes("profile-trust")?;
+    let mut db = connect(&cluster)?;
+    let file = std::env::temp_dir().join(format!("indexpilot-profile-trust-{}", std::process::id()));
+    db.batch_execute(&format!(
+        "CREATE ROLE mallory LOGIN; CREATE SCHEMA shop; GRANT CREATE, USAGE ON SCHEMA shop TO mallory; SET ROLE mallory; \
+         CREATE TABLE shop.wares (id integer); \
+         CREATE FUNCTION shop.spill() RETURNS void LANGUAGE plpgsql AS $$BEGIN COPY (SELECT 1) TO '{}'; END$$; \
+         CREATE FUNCTION shop.evil(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$BEGIN PERFORM shop.spill(); RETURN $1; END$$; \
+         RESET ROLE",
+        file.display()
+    ))?;
+    let state = |db: &mut Client, wanted: &str| {
+        poll_until(LIMIT, &format!("the template to be {wanted}"), || {
+            Ok(state_of(db, "%shop.wares%")?.is_some_and(|(state, _, _)| state == wanted))
+        })
+    };
+    db.batch_execute("SELECT id FROM shop.wares WHERE id = 1")?;
+    state(&mut db, "plannable")?;
+    cluster.connect("postgres", "mallory")?.batch_execute(
+        "ALTER TABLE shop.wares RENAME TO kept; CREATE VIEW shop.wares AS SELECT id FROM shop.kept WHERE id = shop.evil(1)",
+    )?;
+    profile_again(&mut db)?;
+    state(&mut db, "unplannable")?;
+    let (_, error, class) = state_of(&mut db, "%shop.wares%")?.unwrap_or_default();
+    assert_eq!(error, "42501: function evil may not be run while a statement of a privileged role is planned");
+    assert_eq!(class, "no_privilege");
+    assert!(!file.exists(), "mallory's function ran as the superuser");
+    Ok(())
+}
+
+#[test]
+fn plan_errors_quote_no_values() -> Result<()> {
+    let cluster = notes("profile-errors")?;
+    let mut db = connect(&cluster)?;
+    db.batch_execute("CREATE TABLE codes (code text); SELECT FROM codes WHERE code = 'secret'")?;
+    poll_until(LIMIT, "the template to be profiled", || Ok(state_of(&mut db, "%FROM codes%")?.is_some()))?;
+    db.batch_execute("ALTER TABLE codes ALTER code TYPE integer USING 1")?;
+    profile_again(&mut db)?;
+    let wanted = ("unplannable".to_owned(), "22P02: bad_value".to_owned(), "bad_value".to_owned());
+    poll_until(LIMIT, "the template to be unplannable", || {
+        Ok(state_of(&mut db, "%FROM codes%")?.is_some_and(|found| found.0 == "unplannable"))
+    })?;
+    assert_eq!(state_of(&mut db, "%FROM codes%")?, Some(wanted));
+    Ok(())
+}
+
+#[test]
+fn reports_are_planned_quickly_and_only_with_the_rights_to_run_them() -> Result<()> {
+    let cluster = notes("profile-reports")?;
+    let mut db = connect(&cluster)?;
+    db.batch_execute(
+        "CREATE ROLE reporter LOGIN; GRANT USAGE ON SCHEMA indexpilot TO reporter; \
+         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA indexpilot TO reporter",
+    )?;
+    let mut reporter = cluster.connect("postgres", "reporter")?;
+    for call in [
+        "SELECT indexpilot.log_query_stat('SELECT FROM notes WHERE tenant_id = 1', 1.0)",
+        "SELECT * FROM indexpilot.advise(ARRAY['SELECT FROM notes WHERE tenant_id = 1'])",
+    ] {
+        let error = reporter.batch_execute(call).expect_err("the role may not read the table");
+        assert_eq!(error.code().map(|c| c.code()), Some("42501"), "{call}: {error:?}");
+        assert!(
+            error.as_db_error().is_some_and(|e| e.message().contains("permission denied for table notes")),
+            "{call}: {error:?}"
+        );
+    }
+    db.batch_execute("SET statement_timeout = '5s'")?;
+    // An answer or an error, but at once; and the session goes on.
+    let _ = db.batch_execute("SELECT indexpilot.log_query_stat('SELECT 1' || repeat('+1', 6000), 1.0)").map_err(|e| {
+        assert_eq!(e.code().map(|c| c.code()), Some("54001"), "{e:?}");
+    });
+    db.batch_execute("BEGIN; SELECT count(*) FROM notes; COMMIT")?;
+    Ok(())
+}
