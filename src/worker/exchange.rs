@@ -7,7 +7,9 @@ use crate::pg::{database, encoding, role, spi, text, time};
 use crate::store::exchange::{self as table, Advanced, Known, Reported, Statement};
 use crate::store::workload::{self, Counted, SampleRow};
 use crate::{capture, guc};
-use indexpilot_core::exchange::{self as core, Document, FORMAT, Refusal, Stat, TENANT, Template, VERSION, spread, take_over};
+use indexpilot_core::exchange::{
+    self as core, Document, FORMAT, Refusal, SAMPLE, Stat, TENANT, Template, VERSION, spread, take_over,
+};
 use indexpilot_core::histogram::Histogram;
 use indexpilot_core::workload::{mix, relations_hash};
 use pgrx::pg_sys::Oid;
@@ -74,7 +76,7 @@ pub fn report(report: &Report) -> Result<()> {
         ..Counted::default()
     };
     let query = if guc::capture_literals() { Some(report.query.clone()) } else { normalised.clone() };
-    let sample = query.map(|query| SampleRow {
+    let sample = query.filter(|_| report.query.len() <= SAMPLE).map(|query| SampleRow {
         queryid,
         role_id: caller.to_u32(),
         relations_hash: hash,
@@ -365,7 +367,8 @@ fn without_literals(template: &mut Template) {
         .collect();
 }
 
-/// Counts a document of a standby; returns the number of its templates, 0 when it was counted before.
+/// Counts a document of a standby; returns the number of its templates, 0 when it was counted before. A sample is planned as the role
+/// that ran it, so those of roles whose privileges the caller does not have are left out, and so are those that are too long.
 ///
 /// # Errors
 /// `InvalidParameter` when it is no such document, `Prerequisite` when it belongs elsewhere; then nothing is changed.
@@ -380,7 +383,12 @@ pub fn import(document: serde_json::Value) -> Result<u64> {
     }
     let templates = document.templates.len() as u64;
     let mut taken = Taken::default();
-    for template in document.templates {
+    for mut template in document.templates {
+        if role::has_privileges_of(Oid::from(template.role_id)) {
+            template.samples.retain(|s| s.bytes() <= SAMPLE);
+        } else {
+            template.samples.clear();
+        }
         unpack(template, &mut taken);
     }
     flush::keep(taken)?;

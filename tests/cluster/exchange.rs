@@ -208,7 +208,7 @@ fn old_spans_are_joined_but_not_across_a_cut() -> Result<()> {
     db.batch_execute(
         "CREATE EXTENSION indexpilot; \
          INSERT INTO indexpilot.workload (queryid, role_id, relations_hash, command) VALUES (4711, 'postgres'::regrole, 1, 'select'); \
-         CREATE TABLE hour AS SELECT date_bin('1 hour', now() - interval '3 hours', '2000-01-01') AS began; \
+         CREATE TABLE hour AS SELECT date_bin('1 hour', now() - interval '3 hours', '2000-01-01 00:00:00+00') AS began; \
          INSERT INTO indexpilot.actions (kind, state, table_id, table_schema, table_name, index_schema, index_name, definition, \
              statement, cause, finished_at) \
            SELECT 'create', 'kept', 1, '', '', '', '', '', '', '', began + interval '32 minutes' FROM hour; \
