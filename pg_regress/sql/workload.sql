@@ -42,6 +42,9 @@ SELECT q.role_name, s.tenant_id, s.query FROM indexpilot.workload_samples s JOIN
 SELECT role_name, query, calls FROM indexpilot.get_query_stats(table_name => 'shop.customers') WHERE role_name ~ '^regress_indexpilot' ORDER BY role_name;
 SELECT role_name, calls FROM indexpilot.get_query_stats(since => NULL, tenant_id => 't2');
 SELECT count(*) AS row FROM indexpilot.get_query_stats(max_rows => 1);
+-- what ran just now is in a span that began before
+SELECT count(*) AS row FROM indexpilot.get_query_stats(since => '1 millisecond', max_rows => 1);
+SELECT jsonb_array_length(indexpilot.export_workload(since => '1 millisecond')->'templates') > 0 AS exported;
 
 -- each sees its own, whatever it asks, and through conditions of its own making too
 CREATE FUNCTION shop.peek(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE NOTICE 'seen: %', $1; RETURN true; END $$;
@@ -168,6 +171,9 @@ SELECT indexpilot.import_workload(current_setting('regress.document')::jsonb || 
 SET timezone = 'UTC';
 SELECT queryid, first_seen_at <= now() AND last_seen_at <= now() AS past FROM indexpilot.queries WHERE queryid IN (904, 905) ORDER BY queryid;
 SELECT extract(minute FROM bucket_at) AS minute, extract(second FROM bucket_at) = 0 AS whole FROM indexpilot.query_stats WHERE queryid = 905;
+-- an old span counts up to its end, which is an hour later at most
+SELECT min(calls) FILTER (WHERE s = '1 day') AS day, min(calls) FILTER (WHERE s = '3 days') AS days
+  FROM unnest('{1 day,3 days}'::interval[]) s, indexpilot.get_query_stats(since => s, max_rows => 1000) WHERE queryid = 905;
 -- figures beyond what a bigint holds stay at its largest, and no flush fails
 SELECT indexpilot.import_workload(current_setting('regress.document')::jsonb || jsonb_build_object('id', '6f1c2a34-0000-4000-8000-0123456789b1', 'templates', jsonb_build_array(
          jsonb_set(current_setting('regress.template')::jsonb, '{stats}', (SELECT jsonb_agg(current_setting('regress.template')::jsonb->'stats'->0 || '{"rows": 1000000000000000, "wal_bytes": 1000000000000000}')

@@ -169,7 +169,7 @@ COMMENT ON FUNCTION import_pg_stat_statements() IS
 CREATE FUNCTION export_workload(since interval DEFAULT NULL) RETURNS jsonb
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'export_workload_wrapper';
 COMMENT ON FUNCTION export_workload(interval) IS
-'The captured workload as a document. On a standby: what ran there since the last call, taken out of shared memory, for import_workload() on the primary server; the first call begins capture there. On a primary server: what the caller may see of the tables, at most as old as since. Samples hold constants only if indexpilot.capture_literals is on';
+'The captured workload as a document. On a standby: what ran there since the last call, taken out of shared memory, for import_workload() on the primary server; the first call begins capture there. On a primary server: what the caller may see of the tables, at most as old as since; a span of time that reaches into it counts as a whole. Samples hold constants only if indexpilot.capture_literals is on';
 
 CREATE FUNCTION import_workload(document jsonb) RETURNS bigint
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'import_workload_wrapper';

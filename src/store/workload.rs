@@ -416,31 +416,66 @@ pub fn join_hours(tenants: u32) -> Result<()> {
     Ok(())
 }
 
+/// Remembers what was captured in templates that go (`gone`), so that it is not taken for history later.
+const KEEP_CAPTURED: &str = "INSERT INTO indexpilot.imported_statements AS i (queryid, role_id, nested, captured_gone)
+    SELECT g.queryid, g.role_id, g.nested, LEAST(pg_catalog.sum(g.captured_calls), 9223372036854775807)
+      FROM gone g WHERE g.captured_calls > 0 GROUP BY g.queryid, g.role_id, g.nested ORDER BY g.queryid, g.role_id, g.nested
+    ON CONFLICT (queryid, role_id, nested) DO UPDATE SET imported_at = pg_catalog.now(),
+           captured_gone = LEAST(i.captured_gone::numeric + excluded.captured_gone, 9223372036854775807)";
+/// Statements that are remembered so, many times what pg_stat_statements holds.
+const REMEMBERED: usize = 100_000;
+
 /// Deletes statistics older than `keep`, and templates that have none left.
 pub fn retain(keep: Duration) -> Result<()> {
     let args = json!({ "keep_s": keep.as_secs_f64() });
-    for sql in [
+    spi::execute(
         "DELETE FROM indexpilot.workload_stats
           WHERE bucket_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)",
-        "DELETE FROM indexpilot.workload d WHERE d.id = ANY (ARRAY(
-             SELECT w.id FROM indexpilot.workload w
-              WHERE w.last_seen_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)
-                AND NOT EXISTS (SELECT FROM indexpilot.workload_stats q WHERE q.workload_id = w.id)
-                FOR UPDATE SKIP LOCKED))",
-        // A document that is brought again after this long has nothing that would be kept.
+        args.clone(),
+    )?;
+    let remembered = spi::execute(
+        &format!(
+            "WITH gone AS (
+                 DELETE FROM indexpilot.workload d WHERE d.id = ANY (ARRAY(
+                     SELECT w.id FROM indexpilot.workload w
+                      WHERE w.last_seen_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)
+                        AND NOT EXISTS (SELECT FROM indexpilot.workload_stats q WHERE q.workload_id = w.id)
+                        FOR UPDATE SKIP LOCKED))
+                 RETURNING d.*
+             ) {KEEP_CAPTURED}"
+        ),
+        args.clone(),
+    )?;
+    if remembered > 0 {
+        remember_less()?;
+    }
+    // A document that is brought again after this long has nothing that would be kept.
+    spi::execute(
         "DELETE FROM indexpilot.workload_imports
           WHERE imported_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)",
-    ] {
-        spi::execute(sql, args.clone())?;
-    }
+        args,
+    )?;
+    Ok(())
+}
+
+/// Forgets the statements that were written longest ago when there are too many.
+fn remember_less() -> Result<()> {
+    spi::execute(
+        "DELETE FROM indexpilot.imported_statements d WHERE (d.queryid, d.role_id, d.nested) IN (
+             SELECT i.queryid, i.role_id, i.nested FROM indexpilot.imported_statements i
+              ORDER BY i.imported_at DESC, i.queryid, i.role_id, i.nested OFFSET ($1->>'most')::bigint)",
+        json!({ "most": REMEMBERED }),
+    )?;
     Ok(())
 }
 
 /// Gives up templates when there are more than `most`: those with the least execution time, which counts half for every day that
-/// they were not seen. What a living index is being judged by stays. Returns how many went.
-pub fn prune(most: usize) -> Result<u64> {
+/// they were not seen. What a living index is being judged by stays.
+pub fn prune(most: usize) -> Result<()> {
     let pruned = spi::execute(
-        "DELETE FROM indexpilot.workload d USING (
+        &format!(
+            "WITH gone AS (
+         DELETE FROM indexpilot.workload d USING (
              SELECT w.id FROM indexpilot.workload w
               CROSS JOIN LATERAL (SELECT COALESCE(pg_catalog.sum(s.total_ms + s.error_ms), 0) AS ms
                                     FROM indexpilot.workload_stats s WHERE s.workload_id = w.id) q
@@ -451,21 +486,25 @@ pub fn prune(most: usize) -> Result<u64> {
                        w.last_seen_at, w.id
               LIMIT GREATEST(0, (SELECT pg_catalog.count(*) FROM indexpilot.workload) - ($1->>'most')::bigint)
                 FOR UPDATE OF w SKIP LOCKED) r
-          WHERE d.id = r.id",
+          WHERE d.id = r.id
+         RETURNING d.*
+         ), remembered AS (
+         {KEEP_CAPTURED}
+         )
+         UPDATE indexpilot.control SET templates_pruned = templates_pruned + g.pruned
+           FROM (SELECT pg_catalog.count(*) AS pruned FROM gone) g WHERE g.pruned > 0"
+        ),
         json!({ "most": most }),
     )?;
     if pruned > 0 {
-        spi::execute(
-            "UPDATE indexpilot.control SET templates_pruned = templates_pruned + ($1->>'pruned')::bigint",
-            json!({ "pruned": pruned }),
-        )?;
+        remember_less()?;
     }
-    Ok(pruned)
+    Ok(())
 }
 
-/// Forgets everything that was captured.
+/// Forgets everything that was captured, but not that it was. The caller has the right to flush.
 pub fn reset() -> Result<()> {
-    spi::execute("DELETE FROM indexpilot.workload", json!({}))?;
+    spi::execute(&format!("WITH gone AS (DELETE FROM indexpilot.workload d RETURNING d.*) {KEEP_CAPTURED}"), json!({}))?;
     spi::execute("DELETE FROM indexpilot.reported_stats", json!({}))?;
     Ok(())
 }
