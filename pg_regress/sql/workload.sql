@@ -184,6 +184,17 @@ SELECT indexpilot.import_workload(current_setting('regress.document')::jsonb || 
 \echo :LAST_ERROR_SQLSTATE
 SELECT calls, rows, wal_bytes FROM indexpilot.queries WHERE queryid IN (906, 907);
 SELECT calls, rows, wal_bytes FROM indexpilot.get_query_stats(since => NULL, max_rows => 1000) WHERE queryid = 906;
+-- whatever a report says: it does not stop the flush, nor those that come after it
+BEGIN;
+SELECT count(indexpilot.log_query_stat('SELECT id FROM shop.orders WHERE total = ' || i, i, tenant_id => 'bad' || i)) FROM generate_series(1, 3) i;
+UPDATE indexpilot.reported_stats SET counted = counted || '{"rows": 18446744073709551615, "sum_squares_ms": 1e308, "max_ms": 1e-320, "histogram": [18446744073709551615]}' WHERE counted->>'tenant_id' = 'bad1';
+UPDATE indexpilot.reported_stats SET counted = counted || '{"rows": -1}' WHERE counted->>'tenant_id' = 'bad2';
+COMMIT;
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+SELECT indexpilot.log_query_stat('SELECT id FROM shop.orders WHERE total = 1', 1, 5, tenant_id => 'bad1');
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+SELECT tenant_id, calls, rows, max_ms FROM indexpilot.query_stats WHERE tenant_id LIKE 'bad%' ORDER BY tenant_id;
+SELECT value FROM indexpilot.status WHERE name = 'reports_waiting';
 -- a long text is counted and not kept
 SELECT indexpilot.log_query_stat('SELECT id FROM shop.orders WHERE note = ''' || repeat('long', 20000) || ''' AND total = 4711', 1, tenant_id => 'long');
 SELECT indexpilot.capture_flush() > 0 AS flushed;

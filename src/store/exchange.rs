@@ -35,14 +35,15 @@ pub fn report(reported: &Reported) -> Result<()> {
     Ok(())
 }
 
-/// Takes the oldest reports of transactions that have committed.
+/// Takes the oldest reports of transactions that have committed. One that cannot be read is given up: it must not stop the others.
 pub fn take_reported(most: usize) -> Result<Vec<Reported>> {
-    spi::rows(
+    let rows: Vec<serde_json::Value> = spi::rows(
         "DELETE FROM indexpilot.reported_stats d
           WHERE d.id IN (SELECT r.id FROM indexpilot.reported_stats r ORDER BY r.id LIMIT ($1->>'most')::bigint)
           RETURNING d.counted, d.sample",
         json!({ "most": most }),
-    )
+    )?;
+    Ok(rows.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect())
 }
 
 /// The template of a statement: of the same query identifier, or else of the same fingerprint, on the same tables.

@@ -508,3 +508,26 @@ pub fn reset() -> Result<()> {
     spi::execute("DELETE FROM indexpilot.reported_stats", json!({}))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_stay_within_what_the_tables_hold() {
+        let most = Counted {
+            calls: 1,
+            rows: u64::MAX,
+            total_ms: f64::INFINITY,
+            max_ms: f64::NAN,
+            histogram: vec![u64::MAX],
+            ..Counted::default()
+        };
+        let bounded = most.bounded();
+        assert_eq!((bounded.calls, bounded.rows, bounded.histogram.as_slice()), (1, MOST, &[MOST][..]));
+        assert!(bounded.total_ms.is_finite() && bounded.max_ms == 0.0);
+        let mut sum = bounded.clone();
+        sum.add(&bounded);
+        assert_eq!((sum.calls, sum.rows, sum.histogram.as_slice()), (2, MOST, &[MOST][..]));
+    }
+}
