@@ -4,8 +4,12 @@
 mod apply;
 #[path = "cluster/capture.rs"]
 mod capture;
+#[path = "cluster/capture_corners.rs"]
+mod capture_corners;
 #[path = "cluster/capture_errors.rs"]
 mod capture_errors;
+#[path = "cluster/capture_gone.rs"]
+mod capture_gone;
 #[path = "cluster/capture_limits.rs"]
 mod capture_limits;
 #[path = "cluster/capture_replan.rs"]

@@ -114,19 +114,3 @@ pub fn free_bytes(table: u32) -> Result<Option<u64>> {
     let path: Option<String> = spi::value(sql, json!({ "table": table }))?;
     Ok(crate::pg::disk::free_bytes(path.as_deref().filter(|p| !p.is_empty())))
 }
-
-/// Takes the advisory lock of the table for this session; `false` when another session has it.
-pub fn try_lock(table: u32) -> Result<bool> {
-    let sql = "SELECT pg_try_advisory_lock(($1->>'class')::integer, ($1->>'table')::bigint::bit(32)::integer) AS taken";
-    Ok(spi::value(sql, json!({ "class": LOCK_CLASS, "table": table }))?.unwrap_or(false))
-}
-
-/// Gives the advisory lock of the table back.
-pub fn unlock(table: u32) -> Result<()> {
-    let sql = "SELECT pg_advisory_unlock(($1->>'class')::integer, ($1->>'table')::bigint::bit(32)::integer) AS released";
-    let _: Option<bool> = spi::value(sql, json!({ "class": LOCK_CLASS, "table": table }))?;
-    Ok(())
-}
-
-/// First number of our advisory locks; the second is the OID of the table.
-const LOCK_CLASS: i32 = 0x1D_90_71;

@@ -230,7 +230,7 @@ impl Backend {
     }
 
     fn hand_in(&mut self, last: bool) {
-        if databases::contains(self.database) {
+        if databases::contains_since(self.database, self.version) {
             self.local.hand_in(last);
         } else {
             self.local.forget();
@@ -263,6 +263,9 @@ pub fn depth(database: u32) -> Option<u32> {
 impl Backend {
     #[cold]
     fn refresh(&mut self, version: u64, database: u32) {
+        if self.local.waiting() > 0 && !databases::contains_since(self.database, self.version) {
+            self.local.forget();
+        }
         (self.version, self.database, self.registered) = (version, database, databases::contains(database));
         self.local.forget_known();
         if self.registered && !self.registered_exit {

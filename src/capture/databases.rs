@@ -3,7 +3,10 @@
 
 use crate::pg::shmem::{Region, shared};
 use crate::pg::single::Single;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 /// Databases of one server that can be captured at a time.
 pub const MAX: usize = 64;
@@ -13,6 +16,8 @@ shared! {
         /// Counts changes, so that a backend need not look through the list for every statement.
         version: AtomicU64,
         oids: [AtomicU32; MAX],
+        /// The version at which each was registered.
+        since: [AtomicU64; MAX],
     }
 }
 
@@ -33,7 +38,15 @@ pub fn register(oid: u32) -> bool {
     if oid == 0 || contains(oid) {
         return oid != 0;
     }
-    let done = list.oids.iter().any(|o| o.compare_exchange(0, oid, Relaxed, Relaxed).is_ok());
+    // Twice, so that whoever finds it there knows at least this version, and whoever did not looks again.
+    let version = list.version.fetch_add(1, SeqCst).wrapping_add(1);
+    let done = list.oids.iter().zip(&list.since).any(|(o, since)| {
+        // A stale number in a place that is taken meanwhile would only be too new for what sessions had before.
+        o.load(SeqCst) == 0 && {
+            since.store(version, SeqCst);
+            o.compare_exchange(0, oid, SeqCst, SeqCst).is_ok()
+        }
+    });
     list.version.fetch_add(1, Relaxed);
     done
 }
@@ -76,6 +89,14 @@ pub fn captured_here(oid: u32) -> bool {
         here.2
     })
     .unwrap_or(false)
+}
+
+/// The database was captured at that version, and has been since then.
+pub fn contains_since(oid: u32, version: u64) -> bool {
+    oid != 0
+        && get().is_some_and(|list| {
+            list.oids.iter().zip(&list.since).any(|(o, since)| o.load(SeqCst) == oid && since.load(SeqCst) <= version)
+        })
 }
 
 /// All of them.

@@ -170,7 +170,13 @@ unsafe fn identify(text: *const c_char, extent: Extent) -> Option<u64> {
 #[inline]
 unsafe fn portals_own(query: *const pg_sys::QueryDesc) -> bool {
     // SAFETY: a live portal, whose text is that of the QueryDesc that the server makes for it (pquery.c).
-    unsafe { pg_sys::ActivePortal.as_ref().is_some_and(|portal| std::ptr::eq(portal.sourceText, (*query).sourceText)) }
+    unsafe {
+        let Some(portal) = pg_sys::ActivePortal.as_ref() else { return false };
+        // While a command runs, event triggers may open cursors; EXECUTE in it runs in a portal that nobody sees.
+        let around = PORTAL.with(|p| *p).unwrap_or(0);
+        std::ptr::eq(portal.sourceText, (*query).sourceText)
+            && (around == 0 || around == pg_sys::ActivePortal.addr() || !portal.visible)
+    }
 }
 
 unsafe extern "C-unwind" fn planner(
@@ -221,12 +227,15 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
     if begun.is_none() {
         backend::nobody_is(query.addr());
     }
+    // Functions run in it, to choose among partitions.
+    backend::nest(true);
     // SAFETY: the arguments go on as they came.
     unsafe {
         match previous().start {
             Some(hook) => hook(query, flags),
             None => sys::standard_ExecutorStart(query, flags),
         }
+        backend::nest(false);
         let Some(sample) = begun else { return };
         if statement::temporary_tables_used() && statement::uses_temporary_table(query) {
             backend::forget(query.addr());
@@ -295,8 +304,12 @@ unsafe fn unidentified(query: *const pg_sys::QueryDesc, extent: Extent) -> Optio
 /// The utility command that contains the query which is planned or started now.
 static COMMAND: Single<Extent> = Single::new(Extent::ALL);
 
+/// Address of the portal of the CREATE TABLE AS or REFRESH that runs now; 0 when there is none.
+static PORTAL: Single<usize> = Single::new(0);
+
 /// Whatever command it was, an error has ended it.
 fn no_command() {
+    PORTAL.with(|p| *p = 0);
     COMMAND.with(|e| *e = Extent::ALL);
 }
 
@@ -444,10 +457,14 @@ unsafe extern "C-unwind" fn process_utility(
     unsafe {
         let kind = kind((*statement).utilityStmt);
         let around = if kind == Kind::Contains { command_extent() } else { Extent::ALL };
+        let portal = if kind == Kind::Contains { PORTAL.with(|p| *p).unwrap_or(0) } else { 0 };
         match kind {
             Kind::Query => (),
             Kind::Contains => {
                 COMMAND.with(|e| *e = Extent { location: (*statement).stmt_location, length: (*statement).stmt_len });
+                // DECLARE makes a portal of its own, and fires no event triggers.
+                let declares = (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_DeclareCursorStmt;
+                PORTAL.with(|p| *p = if declares { 0 } else { pg_sys::ActivePortal.addr() });
             }
             Kind::Explain => backend::explain(true),
             Kind::Other => backend::nest(true),
@@ -462,6 +479,7 @@ unsafe extern "C-unwind" fn process_utility(
             Kind::Query => (),
             Kind::Contains => {
                 COMMAND.with(|e| *e = around);
+                PORTAL.with(|p| *p = portal);
             }
             Kind::Explain => backend::explain(false),
             Kind::Other => backend::nest(false),

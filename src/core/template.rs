@@ -164,21 +164,49 @@ fn end_of(class: u8, text: &[u8], at: usize) -> usize {
     }
 }
 
-/// Where the statement inside PREPARE begins; 0 when the text is no PREPARE.
-pub fn prepared(text: &[u8]) -> usize {
-    let start = text.iter().take_while(|b| CLASS[**b as usize] == SPACE).count();
-    let is = text.get(start..start + 7).is_some_and(|w| w.eq_ignore_ascii_case(b"prepare"));
-    if is { after_prefix(text, start).unwrap_or(0) } else { 0 }
-}
-
 /// Where the statement inside PREPARE, CREATE … AS or DECLARE begins; 0 for all others.
 #[inline]
-fn inside(text: &[u8]) -> usize {
-    let start = text.iter().take_while(|b| CLASS[**b as usize] == SPACE).count();
+pub fn inside(text: &[u8]) -> usize {
+    let start = start(text);
     match text.get(start).map(|b| b | 0x20) {
         Some(b'p' | b'c' | b'd') => after_prefix(text, start).unwrap_or(0),
         _ => 0,
     }
+}
+
+/// The text without its comments. A comment between two words becomes a blank.
+pub fn without_comments(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let (mut out, mut at, mut kept) = (String::with_capacity(text.len()), 0, 0);
+    while let Some(&b) = bytes.get(at) {
+        let class = CLASS[b as usize];
+        let end = match class {
+            WORD if prefix(bytes, at) > 0 => string(bytes, at + prefix(bytes, at), b == b'e' || b == b'E'),
+            WORD => word(SEED, bytes, at).1.max(at + 1),
+            DOUBLE => quoted(bytes, at, b'"'),
+            _ => end_of(class, bytes, at),
+        };
+        if matches!(class, DASH | SLASH) && end > at + 1 {
+            out.push_str(text.get(kept..at).unwrap_or_default());
+            out.push(' ');
+            kept = end;
+        }
+        at = end;
+    }
+    out.push_str(text.get(kept..).unwrap_or_default());
+    out
+}
+
+fn start(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&b) = text.get(at) {
+        let end = end_of(CLASS[b as usize], text, at);
+        if CLASS[b as usize] != SPACE && (end == at + 1 || !matches!(CLASS[b as usize], DASH | SLASH)) {
+            break;
+        }
+        at = end;
+    }
+    at
 }
 
 #[cold]
@@ -382,7 +410,22 @@ mod tests {
         differ("PREPARE p1 AS SELECT a AS x FROM t", "PREPARE p1 AS SELECT b AS x FROM t");
     }
 
+    #[test]
+    fn comments_can_be_left_out() {
+        assert_eq!(without_comments("SELECT /* who /* is */ it */ a--b\nFROM t"), "SELECT   a \nFROM t");
+        assert_eq!(
+            without_comments("SELECT '--a', \"/*b*/\", $$--c$$, E'\\'--d' - 1"),
+            "SELECT '--a', \"/*b*/\", $$--c$$, E'\\'--d' - 1"
+        );
+        assert_eq!(inside(b"/* x */ prepare p (int) as SELECT 1"), 26);
+    }
+
     proptest! {
+        #[test]
+        fn texts_without_comments_stay(text in "[a-z0-9 '$\"_.,()]{0,60}") {
+            prop_assert_eq!(without_comments(&text), text);
+        }
+
         #[test]
         fn any_bytes_have_an_identifier(text in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_ne!(identify(&text), 0);

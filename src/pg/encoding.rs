@@ -9,7 +9,8 @@ pub fn unknown() -> bool {
     unsafe { pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_SQL_ASCII as i32 }
 }
 
-/// Text of the server as UTF-8. What is no text of its encoding, or has no equivalent, is replaced by U+FFFD. In a transaction.
+/// Text of the server as UTF-8. What has no equivalent is replaced by a question mark, which can be written in every encoding, as the
+/// text goes back into tables; in a database without one, what is no UTF-8 by U+FFFD. In a transaction.
 pub fn to_utf8(bytes: &[u8]) -> String {
     let utf8 = pg_sys::pg_enc::PG_UTF8 as i32;
     // SAFETY: reads a variable of the session.
@@ -43,7 +44,7 @@ pub fn to_utf8(bytes: &[u8]) -> String {
         out.push_str(&String::from_utf8_lossy(text));
         rest = rest.get(usize::try_from(done).unwrap_or(0)..).unwrap_or_default();
         if !rest.is_empty() {
-            out.push(char::REPLACEMENT_CHARACTER);
+            out.push('?');
             // SAFETY: the length of the letter that begins there, which may lie about the bytes that follow.
             let letter = unsafe { pg_sys::pg_mblen(rest.as_ptr().cast()) };
             rest = rest.get(usize::try_from(letter).unwrap_or(1).max(1)..).unwrap_or_default();

@@ -10,6 +10,7 @@ pub mod encoding;
 pub mod error;
 pub mod hook;
 pub mod indexstmt;
+pub mod lock;
 pub mod node;
 pub mod own;
 pub mod planner;

@@ -3,11 +3,15 @@
 
 use indexpilot_core::template;
 
-/// The text with its constants replaced by `$n`; `None` when it cannot be parsed. Of PREPARE only the statement inside is left, since
-/// libpg_query leaves the constants of PREPARE as they are.
+/// The text with its constants replaced by `$n` and without comments, which may hold anything; `None` when it cannot be parsed. Of
+/// PREPARE and DECLARE only the statement inside is left, of CREATE … AS it is treated by itself: libpg_query replaces no constants in
+/// utility commands.
 pub fn normalise(query: &str) -> Option<String> {
-    let inside = query.get(template::prepared(query.as_bytes())..).unwrap_or(query);
-    pg_query::normalize(inside.trim_start()).ok()
+    let text = template::without_comments(query);
+    let (before, statement) = text.split_at_checked(template::inside(text.as_bytes()))?;
+    let normal = pg_query::normalize(statement.trim()).ok()?;
+    let creates = before.trim_start().get(..6).is_some_and(|word| word.eq_ignore_ascii_case("create"));
+    Some(if creates { format!("{} {normal}", before.trim()) } else { normal })
 }
 
 /// Fingerprint that does not depend on names of constants, white space or the server's version; `None` when it cannot be parsed.

@@ -9,18 +9,24 @@ use std::cell::RefCell;
 type Task = Box<dyn FnOnce(bool)>;
 
 thread_local! {
-    static TASKS: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
+    /// With the subtransaction that each belongs to.
+    static TASKS: RefCell<Vec<(pg_sys::SubTransactionId, Task)>> = const { RefCell::new(Vec::new()) };
     static REGISTERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Has `task` called once the current transaction has committed (`true`) or aborted (`false`). Also when the session ends, because
+/// Has `task` called once the current transaction has committed (`true`), or it or the current subtransaction aborted (`false`). Also when the session ends, because
 /// that aborts its transaction. At that time neither catalogs nor tables can be read, and `task` must not raise.
 pub fn at_end(task: impl FnOnce(bool) + 'static) {
     if !REGISTERED.replace(true) {
-        // SAFETY: the callback is a function of this library, which is never unloaded.
-        unsafe { pg_sys::RegisterXactCallback(Some(ended), std::ptr::null_mut()) };
+        // SAFETY: the callbacks are functions of this library, which is never unloaded.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(ended), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(part_ended), std::ptr::null_mut());
+        }
     }
-    TASKS.with_borrow_mut(|tasks| tasks.push(Box::new(task)));
+    // SAFETY: reads a variable of the session.
+    let part = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    TASKS.with_borrow_mut(|tasks| tasks.push((part, Box::new(task))));
 }
 
 #[pgrx::pg_guard]
@@ -32,7 +38,30 @@ unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _argument: *mu
         E::XACT_EVENT_ABORT => false,
         _ => return,
     };
-    for task in TASKS.take() {
+    for (_, task) in TASKS.take() {
         task(committed);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn part_ended(
+    event: pg_sys::SubXactEvent::Type,
+    part: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _argument: *mut std::ffi::c_void,
+) {
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => TASKS.with_borrow_mut(|tasks| {
+            tasks.iter_mut().filter(|(of, _)| *of == part).for_each(|(of, _)| *of = parent);
+        }),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => {
+            let (over, kept) = TASKS.take().into_iter().partition(|(of, _)| *of == part);
+            TASKS.set(kept);
+            let over: Vec<(pg_sys::SubTransactionId, Task)> = over;
+            for (_, task) in over {
+                task(false);
+            }
+        }
+        _ => (),
     }
 }

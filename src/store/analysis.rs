@@ -4,6 +4,7 @@ use crate::pg::error::Result;
 use crate::pg::spi;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The figures of a finished run.
 #[derive(Clone, Debug, Serialize)]
@@ -124,6 +125,25 @@ pub fn retire_proposals(before_analysis: i64) -> Result<()> {
         "DELETE FROM indexpilot.recommendations r WHERE r.analysis_id < ($1->>'id')::bigint AND r.state = 'proposed'
             AND NOT EXISTS (SELECT FROM indexpilot.actions a WHERE a.recommendation_id = r.id)",
         json!({ "id": before_analysis }),
+    )?;
+    Ok(())
+}
+
+/// Deletes what was decided against, and analyses of which nothing is left, when they are older than `keep`.
+pub fn retain(keep: Duration) -> Result<()> {
+    let args = json!({ "keep_s": keep.as_secs_f64() });
+    spi::execute(
+        "DELETE FROM indexpilot.recommendations r USING indexpilot.analyses a
+          WHERE a.id = r.analysis_id AND r.state = 'not_recommended'
+            AND a.started_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)
+            AND NOT EXISTS (SELECT FROM indexpilot.actions x WHERE x.recommendation_id = r.id)",
+        args.clone(),
+    )?;
+    spi::execute(
+        "DELETE FROM indexpilot.analyses a
+          WHERE a.started_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)
+            AND NOT EXISTS (SELECT FROM indexpilot.recommendations r WHERE r.analysis_id = a.id)",
+        args,
     )?;
     Ok(())
 }

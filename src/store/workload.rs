@@ -1,7 +1,7 @@
 //! workload, workload_sample and workload_stats: what was captured, by template, tenant and span of time.
 
 use crate::pg::error::{Error, Kind, Result};
-use crate::pg::spi;
+use crate::pg::{lock, spi};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::borrow::Cow;
@@ -144,16 +144,13 @@ pub struct Filter {
     pub tenant_id: Option<String>,
 }
 
-/// Key of the advisory lock that flushes take: a caller that keeps its transaction open must not make the worker wait on rows.
-const FLUSH_LOCK: i64 = 0x1D7_F1A5;
-
 /// Waits a little for the right to flush.
 ///
 /// # Errors
 /// `InUse` when another session does not end its transaction.
 pub fn wait_flush_lock() -> Result<()> {
     for _ in 0..250 {
-        if try_flush_lock()? {
+        if try_flush_lock() {
             return Ok(());
         }
         crate::pg::time::sleep(Duration::from_millis(20));
@@ -163,10 +160,10 @@ pub fn wait_flush_lock() -> Result<()> {
         .hint("Try again when it has ended."))
 }
 
-/// Takes the right to flush until the end of the transaction; `false` when another session has it.
-pub fn try_flush_lock() -> Result<bool> {
-    let got = spi::value("SELECT pg_catalog.pg_try_advisory_xact_lock(($1->>'key')::bigint)", json!({ "key": FLUSH_LOCK }))?;
-    Ok(got.unwrap_or(false))
+/// Takes the right to flush until the end of the transaction; `false` when another session has it. A lock, so that a caller who keeps
+/// his transaction open does not make the worker wait on rows.
+pub fn try_flush_lock() -> bool {
+    lock::try_for_transaction(lock::Own::Flush)
 }
 
 /// Figures of several rows `p` as those of one, in the order of the columns of workload_stats. What is more than a bigint holds stays

@@ -10,7 +10,7 @@ use crate::apply::{self, Failure};
 use crate::guc;
 use crate::pg::bgworker::{self, transaction};
 use crate::pg::error::{Error, Kind as ErrorKind, Result};
-use crate::pg::{database as databases, time};
+use crate::pg::{database as databases, lock, time};
 use crate::store::action::{self, Action};
 use crate::store::managed;
 use indexpilot_core::apply::{Event, Kind, State};
@@ -127,7 +127,7 @@ fn carry_out(action: &Action) -> Result<()> {
     let Some(Cleared { table, index, statement, findings }) = reviewed else { return Ok(()) };
     // The intent is committed before anything else happens.
     let started = transaction("indexpilot: starting an action", || {
-        if !facts::try_lock(action.table_id)? {
+        if !lock::try_for_session(lock::Own::Table(action.table_id)) {
             action::postpone(action.id, WAIT_S, Some("another session holds IndexPilot's lock on the table"), Some(&findings))?;
             return Ok(false);
         }
@@ -157,7 +157,10 @@ fn carry_out(action: &Action) -> Result<()> {
             outcome::conclude(&now, Some(outcome::Attempt { result: outcome, seconds: time::now() - begun }))?;
         }
     }
-    transaction("indexpilot: releasing the table", || facts::unlock(action.table_id))
+    transaction("indexpilot: releasing the table", || {
+        lock::release(lock::Own::Table(action.table_id));
+        Ok(())
+    })
 }
 
 /// Looks at the action, the catalog and the guard rules. `None` when it may not start: its row says why. In a transaction.

@@ -39,6 +39,9 @@ fn visit(database: Oid) {
     step("profile", profile::by_itself);
     step("verify", judge::run);
     step("advise", advisor::tick);
+    step("forget old analyses", || {
+        bgworker::transaction("indexpilot: forgetting old analyses", || store::analysis::retain(guc::capture_retention()))
+    });
     step("ask for the builder", || ask_for_builder(database));
 }
 

@@ -26,7 +26,7 @@ pub const PATIENCE: Duration = Duration::from_millis(200);
 /// Moves what was captured in this database to the tables; returns the number of templates that had run. Other sessions are asked to
 /// hand in, and waited for at most `patience`. When another session is just doing it, nothing is taken and nothing is lost.
 pub fn flush(patience: Duration) -> Result<usize> {
-    if !workload::try_flush_lock()? {
+    if !workload::try_flush_lock() {
         return Ok(0);
     }
     let taken = take(patience);
@@ -91,10 +91,10 @@ pub fn by_itself() -> Result<()> {
     let flushed = bgworker::transaction("indexpilot: writing what was captured", || flush(Duration::ZERO).map(drop));
     let joined = bgworker::transaction("indexpilot: joining old spans of the workload", || {
         // Whoever holds the lock may have touched the same rows.
-        if workload::try_flush_lock()? { workload::join_hours(guc::capture_max_tenants()) } else { Ok(()) }
+        if workload::try_flush_lock() { workload::join_hours(guc::capture_max_tenants()) } else { Ok(()) }
     });
     let retained = bgworker::transaction("indexpilot: deleting old parts of the workload", || {
-        if workload::try_flush_lock()? { workload::retain(guc::capture_retention()) } else { Ok(()) }
+        if workload::try_flush_lock() { workload::retain(guc::capture_retention()) } else { Ok(()) }
     });
     flushed.and(joined).and(retained)
 }

@@ -61,7 +61,7 @@ fn c1_an_error_counts_and_leaves_the_session_at_top_level() -> Result<()> {
     )?;
     assert_eq!(code(&mut session, "FETCH 5 FROM c")?, "22012");
     session.batch_execute("ROLLBACK")?;
-    let cursor = format!("w.query LIKE '%CURSOR%' AND {}", on("t"));
+    let cursor = format!("w.query LIKE '%BETWEEN%' AND {}", on("t"));
     server.expect_counted("a cursor", &cursor, "select 0/1")?;
 
     assert_eq!(code(&mut session, "INSERT INTO guarded VALUES (1)")?, "P0001");

@@ -295,6 +295,9 @@ fn where_literals_are_not_wanted_there_are_none() -> Result<()> {
     session.batch_execute("SELECT find('hidden13'); DO $$ BEGIN PERFORM v FROM t WHERE label = 'hidden14'; END $$")?;
     session.batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT id FROM t WHERE label = 'hidden15'; FETCH 1 FROM c; COMMIT")?;
     let _ = session.batch_execute("SELECT 'hidden16'::integer FROM t WHERE id = 4711005");
+    session.batch_execute("CREATE TABLE made AS SELECT v FROM t WHERE label = 'hidden19'")?;
+    session.batch_execute("CREATE MATERIALIZED VIEW seen AS SELECT v FROM t WHERE label = 'hidden20'")?;
+    session.batch_execute("REFRESH MATERIALIZED VIEW seen; SELECT /* hidden21 */ v, 1 FROM t WHERE id = 1 -- hidden22")?;
     drop(session);
     let templates = counted_as("q.calls::text", &format!("q.calls > 0 AND w.query IS NOT NULL AND {}", on("t")));
     server.expect(
@@ -303,7 +306,7 @@ fn where_literals_are_not_wanted_there_are_none() -> Result<()> {
         "true",
     )?;
     let all = everything(&mut server.db)?;
-    let secrets = (1..=18).map(|n| format!("hidden{n:02}")).chain((1..=5).map(|n| format!("471100{n}")));
+    let secrets = (1..=22).map(|n| format!("hidden{n:02}")).chain((1..=5).map(|n| format!("471100{n}")));
     let mut kept: Vec<&str> = Vec::new();
     for secret in secrets.chain(["hid\\x64en".to_owned()]) {
         kept.extend(all.lines().filter(|line| line.contains(&secret)));

@@ -1,0 +1,56 @@
+//! Locks of our own in the server's lock table: as advisory locks are, but out of the reach of the SQL functions for those, so that no
+//! session can take one from us. Shown in `pg_locks` as advisory locks with `objsubid` 3.
+
+use pgrx::pg_sys;
+
+/// The SQL functions use 1 and 2 (lockfuncs.c).
+const OURS: u16 = 3;
+
+/// What is locked, in the session's database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// The right to move what was captured to the tables.
+    Flush,
+    /// Actions on the table with this OID.
+    Table(u32),
+}
+
+fn tag(what: Own) -> pg_sys::LOCKTAG {
+    let (class, object) = match what {
+        Own::Flush => (1, 0),
+        Own::Table(oid) => (2, oid),
+    };
+    pg_sys::LOCKTAG {
+        // SAFETY: reads a variable of the session.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: class,
+        locktag_field3: object,
+        locktag_field4: OURS,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    }
+}
+
+fn acquire(what: Own, session: bool) -> bool {
+    let tag = tag(what);
+    // SAFETY: in a transaction; does not wait. The server gives it back at the end of the transaction or session, whatever happens.
+    let got = unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as pg_sys::LOCKMODE, session, true) };
+    got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// Takes it until the end of the transaction; `false` when another session has it. In a transaction.
+pub fn try_for_transaction(what: Own) -> bool {
+    acquire(what, false)
+}
+
+/// Takes it until [`release`] or the end of the session; `false` when another session has it. In a transaction.
+pub fn try_for_session(what: Own) -> bool {
+    acquire(what, true)
+}
+
+/// Gives back what [`try_for_session`] took.
+pub fn release(what: Own) {
+    let tag = tag(what);
+    // SAFETY: warns, and does nothing else, when it is not held.
+    unsafe { pg_sys::LockRelease(&tag, pg_sys::ExclusiveLock as pg_sys::LOCKMODE, true) };
+}
