@@ -66,6 +66,10 @@ SELECT indexpilot.log_query_stat('SELECT 1', 1, calls => 0);
 \echo :LAST_ERROR_SQLSTATE
 SELECT indexpilot.log_query_stat('SELECT 1', 1, tenant_id => repeat('x', 64));
 \echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELECT 1', 1, 1000000000000, calls => 1000000000000);
+\echo :LAST_ERROR_SQLSTATE
+SELECT indexpilot.log_query_stat('SELECT ''' || repeat('x', 1048576) || '''', 1);
+\echo :LAST_ERROR_SQLSTATE
 SELECT indexpilot.export_workload('-1 day') IS NULL;
 \echo :LAST_ERROR_SQLSTATE
 -- numbers that name nothing

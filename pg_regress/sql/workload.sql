@@ -42,6 +42,9 @@ SELECT q.role_name, s.tenant_id, s.query FROM indexpilot.workload_samples s JOIN
 SELECT role_name, query, calls FROM indexpilot.get_query_stats(table_name => 'shop.customers') WHERE role_name ~ '^regress_indexpilot' ORDER BY role_name;
 SELECT role_name, calls FROM indexpilot.get_query_stats(since => NULL, tenant_id => 't2');
 SELECT count(*) AS row FROM indexpilot.get_query_stats(max_rows => 1);
+-- what ran just now is in a span that began before
+SELECT count(*) AS row FROM indexpilot.get_query_stats(since => '1 millisecond', max_rows => 1);
+SELECT jsonb_array_length(indexpilot.export_workload(since => '1 millisecond')->'templates') > 0 AS exported;
 
 -- each sees its own, whatever it asks, and through conditions of its own making too
 CREATE FUNCTION shop.peek(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE NOTICE 'seen: %', $1; RETURN true; END $$;
@@ -149,6 +152,53 @@ SELECT indexpilot.import_workload(jsonb_set(doc, '{templates}', jsonb_build_arra
        || '{"id": "6f1c2a34-0000-4000-8000-0123456789ae"}')
   FROM (SELECT current_setting('regress.document')::jsonb AS doc) d;
 SELECT count(*) AS samples, count(DISTINCT tenant_id) >= 3 AS tenants FROM indexpilot.workload_samples s WHERE workload_id = (SELECT workload_id FROM indexpilot.workload_samples WHERE tenant_id = 't0' LIMIT 1);
+
+-- whoever imports without being a superuser: everything counts, but no statement is kept that would be planned as a role that he is not
+GRANT EXECUTE ON FUNCTION indexpilot.import_workload(jsonb) TO regress_indexpilot_b;
+SELECT set_config('regress.template', jsonb_set('{"relations_hash": 0, "command": "select", "stats": [{"at": 1, "calls": 1, "errors": 0, "error_ms": 0, "rows": 0, "total_ms": 1, "sum_squares_ms": 1, "min_ms": 1, "max_ms": 1, "histogram": [], "planner_cost": 0, "shared_blocks_hit": 0, "shared_blocks_read": 0, "temp_blocks": 0, "wal_bytes": 0}], "samples": [{"query": "SELECT of another", "search_path": ""}]}', '{stats,0,at}', to_jsonb(extract(epoch FROM now() - interval '2 days')))::text, false) IS NOT NULL AS made;
+SELECT set_config('regress.roles', jsonb_agg(current_setting('regress.template')::jsonb || jsonb_build_object('queryid', 900 + i, 'role_id', r::regrole::oid::bigint))::text, false) IS NOT NULL AS made
+  FROM (VALUES (1, current_user), (2, 'regress_indexpilot_a'), (3, 'regress_indexpilot_b')) AS v(i, r);
+SET ROLE regress_indexpilot_b;
+SELECT indexpilot.import_workload(current_setting('regress.document')::jsonb || jsonb_build_object('templates', current_setting('regress.roles')::jsonb, 'id', '6f1c2a34-0000-4000-8000-0123456789af'));
+RESET ROLE;
+SELECT q.queryid, q.calls, q.last_seen_at < now() - interval '1 day' AS old, count(s.id) AS samples
+  FROM indexpilot.queries q LEFT JOIN indexpilot.workload_samples s ON s.workload_id = q.id WHERE q.queryid BETWEEN 901 AND 903 GROUP BY 1, 2, 3 ORDER BY 1;
+-- a clock that is ahead, and a span that is the same in every time zone
+SET timezone = '<odd>-05:07';
+SELECT indexpilot.import_workload(current_setting('regress.document')::jsonb || jsonb_build_object('id', '6f1c2a34-0000-4000-8000-0123456789b0', 'templates', jsonb_build_array(
+         jsonb_set(current_setting('regress.template')::jsonb, '{stats,0,at}', '32000000000') || '{"queryid": 904, "role_id": 10}',
+         jsonb_set(current_setting('regress.template')::jsonb, '{stats,0,at}', to_jsonb(floor(extract(epoch FROM now()) / 3600) * 3600 - 172800 + 1801)) || '{"queryid": 905, "role_id": 10}')));
+SET timezone = 'UTC';
+SELECT queryid, first_seen_at <= now() AND last_seen_at <= now() AS past FROM indexpilot.queries WHERE queryid IN (904, 905) ORDER BY queryid;
+SELECT extract(minute FROM bucket_at) AS minute, extract(second FROM bucket_at) = 0 AS whole FROM indexpilot.query_stats WHERE queryid = 905;
+-- an old span counts up to its end, which is an hour later at most
+SELECT min(calls) FILTER (WHERE s = '1 day') AS day, min(calls) FILTER (WHERE s = '3 days') AS days
+  FROM unnest('{1 day,3 days}'::interval[]) s, indexpilot.get_query_stats(since => s, max_rows => 1000) WHERE queryid = 905;
+-- figures beyond what a bigint holds stay at its largest, and no flush fails
+SELECT indexpilot.import_workload(current_setting('regress.document')::jsonb || jsonb_build_object('id', '6f1c2a34-0000-4000-8000-0123456789b1', 'templates', jsonb_build_array(
+         jsonb_set(current_setting('regress.template')::jsonb, '{stats}', (SELECT jsonb_agg(current_setting('regress.template')::jsonb->'stats'->0 || '{"rows": 1000000000000000, "wal_bytes": 1000000000000000}')
+           FROM generate_series(1, 9500))) || '{"queryid": 906, "role_id": 10}')));
+SELECT indexpilot.import_workload(current_setting('regress.document')::jsonb || jsonb_build_object('id', '6f1c2a34-0000-4000-8000-0123456789b2', 'templates', jsonb_build_array(
+         jsonb_set(current_setting('regress.template')::jsonb, '{stats}', (SELECT jsonb_agg(current_setting('regress.template')::jsonb->'stats'->0 || jsonb_build_object('calls', 1000000000000000))
+           FROM generate_series(1, 9500))) || '{"queryid": 907, "role_id": 10}')));
+\echo :LAST_ERROR_SQLSTATE
+SELECT calls, rows, wal_bytes FROM indexpilot.queries WHERE queryid IN (906, 907);
+SELECT calls, rows, wal_bytes FROM indexpilot.get_query_stats(since => NULL, max_rows => 1000) WHERE queryid = 906;
+-- whatever a report says: it does not stop the flush, nor those that come after it
+BEGIN;
+SELECT count(indexpilot.log_query_stat('SELECT id FROM shop.orders WHERE total = ' || i, i, tenant_id => 'bad' || i)) FROM generate_series(1, 3) i;
+UPDATE indexpilot.reported_stats SET counted = counted || '{"rows": 18446744073709551615, "sum_squares_ms": 1e308, "max_ms": 1e-320, "histogram": [18446744073709551615]}' WHERE counted->>'tenant_id' = 'bad1';
+UPDATE indexpilot.reported_stats SET counted = counted || '{"rows": -1}' WHERE counted->>'tenant_id' = 'bad2';
+COMMIT;
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+SELECT indexpilot.log_query_stat('SELECT id FROM shop.orders WHERE total = 1', 1, 5, tenant_id => 'bad1');
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+SELECT tenant_id, calls, rows, max_ms FROM indexpilot.query_stats WHERE tenant_id LIKE 'bad%' ORDER BY tenant_id;
+SELECT value FROM indexpilot.status WHERE name = 'reports_waiting';
+-- a long text is counted and not kept
+SELECT indexpilot.log_query_stat('SELECT id FROM shop.orders WHERE note = ''' || repeat('long', 20000) || ''' AND total = 4711', 1, tenant_id => 'long');
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+SELECT calls, (SELECT count(*) FROM indexpilot.workload_samples s WHERE s.workload_id = q.workload_id AND s.tenant_id = 'long') AS samples FROM indexpilot.query_stats q WHERE q.tenant_id = 'long';
 
 -- without pg_stat_statements there is no history
 SELECT indexpilot.import_pg_stat_statements();

@@ -185,23 +185,30 @@ COMMENT ON COLUMN workload_imports.templates IS 'Query templates in it';
 COMMENT ON COLUMN workload_imports.calls IS 'Executions in it';
 
 CREATE TABLE imported_statements (
-    workload_id   bigint PRIMARY KEY REFERENCES workload ON DELETE CASCADE,
+    queryid       bigint NOT NULL,
+    role_id       oid NOT NULL,
+    nested        boolean NOT NULL,
     imported_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    imported_calls bigint NOT NULL,
-    captured_before bigint NOT NULL,
-    captured_calls bigint NOT NULL,
-    calls         bigint NOT NULL,
-    rows          bigint NOT NULL,
-    total_ms      double precision NOT NULL,
-    sum_squares_ms double precision NOT NULL,
-    shared_blocks_hit bigint NOT NULL,
-    shared_blocks_read bigint NOT NULL,
-    temp_blocks   bigint NOT NULL,
-    wal_bytes     bigint NOT NULL
+    captured_gone bigint NOT NULL DEFAULT 0,
+    imported_calls bigint NOT NULL DEFAULT 0,
+    captured_before bigint NOT NULL DEFAULT 0,
+    captured_calls bigint NOT NULL DEFAULT 0,
+    calls         bigint NOT NULL DEFAULT 0,
+    rows          bigint NOT NULL DEFAULT 0,
+    total_ms      double precision NOT NULL DEFAULT 0,
+    sum_squares_ms double precision NOT NULL DEFAULT 0,
+    shared_blocks_hit bigint NOT NULL DEFAULT 0,
+    shared_blocks_read bigint NOT NULL DEFAULT 0,
+    temp_blocks   bigint NOT NULL DEFAULT 0,
+    wal_bytes     bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (queryid, role_id, nested)
 );
-COMMENT ON TABLE imported_statements IS 'How far pg_stat_statements had counted at the last import_pg_stat_statements(): the next one takes only what came since';
-COMMENT ON COLUMN imported_statements.workload_id IS 'Template';
-COMMENT ON COLUMN imported_statements.imported_at IS 'When it was last looked at';
+COMMENT ON TABLE imported_statements IS 'How far pg_stat_statements had counted at the last import_pg_stat_statements(): the next one takes only what came since. It outlives the templates';
+COMMENT ON COLUMN imported_statements.queryid IS 'Query identifier, as in pg_stat_statements';
+COMMENT ON COLUMN imported_statements.role_id IS 'OID of the role that ran it';
+COMMENT ON COLUMN imported_statements.nested IS 'It ran inside a function, procedure or trigger';
+COMMENT ON COLUMN imported_statements.imported_at IS 'When it was last written';
+COMMENT ON COLUMN imported_statements.captured_gone IS 'Executions that IndexPilot had captured in templates that are gone';
 COMMENT ON COLUMN imported_statements.imported_calls IS 'Executions that were taken over since pg_stat_statements began to count';
 COMMENT ON COLUMN imported_statements.captured_before IS 'Executions that IndexPilot had captured when pg_stat_statements began to count anew; 0 when it never did';
 COMMENT ON COLUMN imported_statements.captured_calls IS 'Executions that IndexPilot had captured at the last import';

@@ -159,7 +159,7 @@ CREATE FUNCTION log_query_stat(
 RETURNS void
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'log_query_stat_wrapper';
 COMMENT ON FUNCTION log_query_stat(text, double precision, bigint, text, bigint) IS
-'Counts executions that an application reports itself, for instance those that a pooler or another server ran. duration_ms and rows: of one execution. tenant_id: instead of indexpilot.tenant_id. calls: how many such executions. The statement is looked up under the caller''s role and search_path; the next flush adds it to the template of the same query';
+'Counts executions that an application reports itself, for instance those that a pooler or another server ran. duration_ms and rows: of one execution. tenant_id: instead of indexpilot.tenant_id. calls: how many such executions. A query of more than 64 kB is counted and not kept as a sample, one of more than 1 MB is refused. The statement is looked up under the caller''s role and search_path; the next flush adds it to the template of the same query';
 
 CREATE FUNCTION import_pg_stat_statements() RETURNS bigint
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'import_pg_stat_statements_wrapper';
@@ -169,12 +169,12 @@ COMMENT ON FUNCTION import_pg_stat_statements() IS
 CREATE FUNCTION export_workload(since interval DEFAULT NULL) RETURNS jsonb
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'export_workload_wrapper';
 COMMENT ON FUNCTION export_workload(interval) IS
-'The captured workload as a document. On a standby: what ran there since the last call, taken out of shared memory, for import_workload() on the primary server; the first call begins capture there. On a primary server: what the caller may see of the tables, at most as old as since. Samples hold constants only if indexpilot.capture_literals is on';
+'The captured workload as a document. On a standby: what ran there since the last call, taken out of shared memory, for import_workload() on the primary server; the first call begins capture there. On a primary server: what the caller may see of the tables, at most as old as since; a span of time that reaches into it counts as a whole. Samples hold constants only if indexpilot.capture_literals is on';
 
 CREATE FUNCTION import_workload(document jsonb) RETURNS bigint
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'import_workload_wrapper';
 COMMENT ON FUNCTION import_workload(jsonb) IS
-'Counts what a standby of this server has run: the document comes from export_workload() there. Returns the number of templates, 0 when the document was counted before';
+'Counts what a standby of this server has run: the document comes from export_workload() there. Returns the number of templates, 0 when the document was counted before. Whoever may call it is trusted with what the workload says, on which indexes are decided. Samples are planned as the role that ran them, so they are kept only where the caller has the privileges of that role (a superuser has all), and up to 64 kB; executions count in any case';
 
 -- --------------------------------------------------------------------------------------------------------------- the reader
 CREATE FUNCTION may_see(role_id oid, tenant_id text) RETURNS boolean

@@ -12,14 +12,15 @@ SELECT w.id, w.queryid, pg_catalog.pg_get_userbyid(w.role_id) AS role_name, w.ne
        s.shared_blocks_hit, s.shared_blocks_read, s.temp_blocks, s.wal_bytes, w.first_seen_at, w.last_seen_at
   FROM indexpilot.workload w
   LEFT JOIN LATERAL (
-       SELECT pg_catalog.sum(q.calls)::bigint AS calls, pg_catalog.sum(q.errors)::bigint AS errors,
-              pg_catalog.sum(q.rows)::bigint AS rows, pg_catalog.sum(q.total_ms) AS total_ms,
+       SELECT LEAST(pg_catalog.sum(q.calls), 9223372036854775807)::bigint AS calls, LEAST(pg_catalog.sum(q.errors), 9223372036854775807)::bigint AS errors,
+              LEAST(pg_catalog.sum(q.rows), 9223372036854775807)::bigint AS rows, pg_catalog.sum(q.total_ms) AS total_ms,
               pg_catalog.min(q.min_ms) FILTER (WHERE q.calls > 0) AS min_ms, pg_catalog.max(q.max_ms) AS max_ms,
               indexpilot.histogram_sum(q.histogram) AS histogram,
-              pg_catalog.sum(q.shared_blocks_hit)::bigint AS shared_blocks_hit,
-              pg_catalog.sum(q.shared_blocks_read)::bigint AS shared_blocks_read,
-              pg_catalog.sum(q.temp_blocks)::bigint AS temp_blocks, pg_catalog.sum(q.wal_bytes)::bigint AS wal_bytes
-         FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND indexpilot.may_see(w.role_id, q.tenant_id)) s ON true
+              LEAST(pg_catalog.sum(q.shared_blocks_hit), 9223372036854775807)::bigint AS shared_blocks_hit,
+              LEAST(pg_catalog.sum(q.shared_blocks_read), 9223372036854775807)::bigint AS shared_blocks_read,
+              LEAST(pg_catalog.sum(q.temp_blocks), 9223372036854775807)::bigint AS temp_blocks, LEAST(pg_catalog.sum(q.wal_bytes), 9223372036854775807)::bigint AS wal_bytes
+         FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND indexpilot.may_see(w.role_id, q.tenant_id)
+       HAVING pg_catalog.count(*) > 0) s ON true
  WHERE s.calls IS NOT NULL OR indexpilot.may_see(w.role_id, '');
 COMMENT ON VIEW queries IS 'Query templates of this database with their execution times';
 COMMENT ON COLUMN queries.id IS 'Number of the template';

@@ -13,17 +13,20 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
            indexpilot.histogram_percentile(s.histogram, 0.50), indexpilot.histogram_percentile(s.histogram, 0.95),
            indexpilot.histogram_percentile(s.histogram, 0.99), s.cost / NULLIF(s.calls, 0),
            s.shared_blocks_hit, s.shared_blocks_read, s.temp_blocks, s.wal_bytes
-      FROM (SELECT q.workload_id, q.queryid, q.role_name, q.nested, q.query, q.tables, sum(q.calls)::bigint AS calls,
-                   sum(q.errors)::bigint AS errors, sum(q.rows)::bigint AS rows, sum(q.total_ms) AS total_ms,
+      FROM (SELECT q.workload_id, q.queryid, q.role_name, q.nested, q.query, q.tables, LEAST(sum(q.calls), 9223372036854775807)::bigint AS calls,
+                   LEAST(sum(q.errors), 9223372036854775807)::bigint AS errors, LEAST(sum(q.rows), 9223372036854775807)::bigint AS rows, sum(q.total_ms) AS total_ms,
                    sum(q.calls * (q.stddev_ms ^ 2 + q.mean_ms ^ 2)) AS squares, min(q.min_ms) AS min_ms, max(q.max_ms) AS max_ms,
                    indexpilot.histogram_sum(q.histogram) AS histogram, sum(q.calls * q.mean_cost) AS cost,
-                   sum(q.shared_blocks_hit)::bigint AS shared_blocks_hit, sum(q.shared_blocks_read)::bigint AS shared_blocks_read,
-                   sum(q.temp_blocks)::bigint AS temp_blocks, sum(q.wal_bytes)::bigint AS wal_bytes
+                   LEAST(sum(q.shared_blocks_hit), 9223372036854775807)::bigint AS shared_blocks_hit, LEAST(sum(q.shared_blocks_read), 9223372036854775807)::bigint AS shared_blocks_read,
+                   LEAST(sum(q.temp_blocks), 9223372036854775807)::bigint AS temp_blocks, LEAST(sum(q.wal_bytes), 9223372036854775807)::bigint AS wal_bytes
               FROM indexpilot.query_stats q
-             WHERE ($1 IS NULL OR q.bucket_at >= now() - $1) AND ($2 IS NULL OR q.tenant_id = $2)
+             WHERE ($1 IS NULL OR q.bucket_at > now() - $1 - (
+                    SELECT CASE WHEN now() - $1 < date_bin('1 hour', now() - interval '2 hours', '2000-01-01 00:00:00+00')
+                                THEN GREATEST(b.length, interval '1 hour') ELSE b.length END
+                      FROM (SELECT COALESCE(current_setting('indexpilot.capture_bucket', true), '5min')::interval AS length) b)) AND ($2 IS NULL OR q.tenant_id = $2)
                AND ($3 IS NULL OR $3 = ANY (q.tables))
              GROUP BY q.workload_id, q.queryid, q.role_name, q.nested, q.query, q.tables) s
      ORDER BY s.total_ms DESC, s.workload_id LIMIT $4
 $$;
 COMMENT ON FUNCTION get_query_stats(interval, text, pg_catalog.regclass, integer) IS
-'The heaviest query templates by execution time. since: how far back, NULL for everything. tenant_id, table_name: only what this tenant ran, only what uses this table. max_rows: how many';
+'The heaviest query templates by execution time. since: how far back, NULL for everything; a span of time that reaches into it counts as a whole (spans are as long as indexpilot.capture_bucket, and an hour when they are older than two hours). tenant_id, table_name: only what this tenant ran, only what uses this table. max_rows: how many';

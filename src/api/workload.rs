@@ -5,7 +5,7 @@ use crate::pg::encoding;
 use crate::pg::error::{Error, Kind, Result, or_raise};
 use crate::pg::spi::{from_jsonb, require_writable, to_jsonb};
 use crate::worker::exchange::{self, Report};
-use indexpilot_core::exchange::TENANT;
+use indexpilot_core::exchange::{MOST as MOST_ROWS, TENANT, TEXT};
 use indexpilot_core::histogram::Histogram;
 use pgrx::AnyElement;
 use pgrx::datum::Interval;
@@ -30,6 +30,11 @@ fn log_query_stat(query: Option<&[u8]>, duration_ms: Option<f64>, rows: Option<i
             calls: checked_count("calls", calls.unwrap_or(1), 1)?,
             tenant_id: checked_tenant(tenant_id.as_deref())?,
         };
+        if report.rows.checked_mul(report.calls).is_none_or(|rows| rows > MOST_ROWS) {
+            return Err(Error::new(Kind::InvalidParameter, format!("rows of all calls must not be more than {}", MOST_ROWS))
+                .detail(format!("There are {} calls of {} rows each.", report.calls, report.rows))
+                .hint("Report them in several parts."));
+        }
         require_preload(NAME)?;
         require_mode(NAME)?;
         require_writable(NAME)?;
@@ -43,6 +48,9 @@ fn checked_query(query: Option<&str>) -> Result<String> {
         None | Some("") => {
             Err(Error::new(Kind::InvalidParameter, "no query was given").hint("Give the text of the statement that was run."))
         }
+        Some(text) if text.len() > TEXT => Err(Error::new(Kind::InvalidParameter, "query is too long")
+            .detail(format!("It has {} bytes; at most {TEXT} are counted.", text.len()))
+            .hint("Give the statement with parameters ($1, $2, ...) in place of long values.")),
         Some(text) => Ok(text.to_owned()),
     }
 }

@@ -12,6 +12,12 @@ pub const FORMAT: &str = "indexpilot workload";
 pub const VERSION: u32 = 1;
 /// Bytes of a tenant id that capture tells apart.
 pub const TENANT: usize = 63;
+/// Largest count, time or number of rows that one report or one row of a document may stand for.
+pub const MOST: u64 = 1_000_000_000_000_000;
+/// Bytes of a statement that is counted at all.
+pub const TEXT: usize = 1 << 20;
+/// Bytes of a statement, with its parameters, that is kept to plan it again.
+pub const SAMPLE: usize = 64 << 10;
 /// Base tables of a statement that are remembered.
 const RELATIONS: usize = 16;
 const COMMANDS: [&str; 7] = ["select", "insert", "update", "delete", "merge", "utility", "unknown"];
@@ -162,6 +168,9 @@ impl Document {
         if !time(self.exported_at) {
             return Err(Refusal::Figure(format!("exported_at is {}.", self.exported_at)));
         }
+        if i64::try_from(self.calls()).is_err() {
+            return Err(Refusal::Figure("All calls together are more than a bigint holds.".into()));
+        }
         for (nth, template) in self.templates.iter().enumerate() {
             template.check().map_err(|what| Refusal::Figure(format!("In template number {}: {what}.", nth + 1)))?;
         }
@@ -186,8 +195,19 @@ impl Template {
         if texts.chain(self.stats.iter().map(|s| &s.tenant_id)).any(|text| text.contains('\0')) {
             return Err("a text has a zero byte in it".into());
         }
+        if let Some(text) = self.query.iter().find(|text| text.len() > TEXT) {
+            return Err(format!("a query has {} bytes, more than {TEXT}", text.len()));
+        }
         for stat in &self.stats {
             stat.check()?;
+        }
+        for sample in &self.samples {
+            if sample.bytes() > TEXT {
+                return Err(format!("a sample has {} bytes, more than {TEXT}", sample.bytes()));
+            }
+            if sample.tenant_id.len() > TENANT {
+                return Err(format!("a tenant_id has {} bytes, more than {TENANT}", sample.tenant_id.len()));
+            }
         }
         match self.samples.iter().find(|s| s.parameter_values.len() != s.parameter_types.len()) {
             Some(s) => Err(format!("a sample has {} values for {} parameters", s.parameter_values.len(), s.parameter_types.len())),
@@ -196,10 +216,19 @@ impl Template {
     }
 }
 
+impl Sample {
+    /// Size of its texts.
+    pub fn bytes(&self) -> usize {
+        let values = self.parameter_values.iter().flatten().map(String::len).sum::<usize>();
+        self.query.len() + self.search_path.len() + values
+    }
+}
+
 impl Stat {
     fn check(&self) -> Result<(), String> {
-        // Counters are bigint in the tables; half of that leaves room for sums.
-        const MOST: u64 = 1 << 62;
+        /// Of squares and of the planner's costs, in which a forbidden plan weighs ten billion.
+        const MOST_OF_SUMS: f64 = 1e30;
+        let most = MOST as f64;
         if self.tenant_id.len() > TENANT {
             return Err(format!("a tenant_id has {} bytes, more than {TENANT}", self.tenant_id.len()));
         }
@@ -224,15 +253,15 @@ impl Stat {
                 return Err(format!("{name} is {count}"));
             }
         }
-        for (name, figure) in [
-            ("error_ms", self.error_ms),
-            ("total_ms", self.total_ms),
-            ("sum_squares_ms", self.sum_squares_ms),
-            ("min_ms", self.min_ms),
-            ("max_ms", self.max_ms),
-            ("planner_cost", self.planner_cost),
+        for (name, figure, most) in [
+            ("error_ms", self.error_ms, most),
+            ("total_ms", self.total_ms, most),
+            ("sum_squares_ms", self.sum_squares_ms, MOST_OF_SUMS),
+            ("min_ms", self.min_ms, most),
+            ("max_ms", self.max_ms, most),
+            ("planner_cost", self.planner_cost, MOST_OF_SUMS),
         ] {
-            if !figure.is_finite() || figure < 0.0 {
+            if !(0.0..=most).contains(&figure) {
                 return Err(format!("{name} is {figure}"));
             }
         }
@@ -403,9 +432,12 @@ mod tests {
 
     #[test]
     fn figures_that_cannot_be_are_refused() {
-        let wrong: [(&str, Value); 7] = [
+        let wrong: [(&str, Value); 10] = [
             ("at", json!(-1)),
             ("calls", json!(u64::MAX)),
+            ("rows", json!(MOST + 1)),
+            ("max_ms", json!(1.1e15)),
+            ("sum_squares_ms", json!(1e31)),
             ("total_ms", json!(-0.5)),
             ("max_ms", json!(-1)),
             ("tenant_id", json!("x".repeat(64))),
@@ -417,6 +449,12 @@ mod tests {
             assert!(matches!(refused, Err(Refusal::Figure(_))), "{key} {value}: {refused:?}");
         }
         assert!(matches!(read(|d| d["id"] = json!("1")), Err(Refusal::Figure(_))));
+        for (key, length) in [("query", TEXT + 1), ("search_path", TEXT), ("tenant_id", TENANT + 1)] {
+            let long = read(|d| d["templates"][0]["samples"][0][key] = json!("x".repeat(length)));
+            assert!(matches!(long, Err(Refusal::Figure(_))), "{key}");
+        }
+        let many = json!(vec![Stat { at: 1.7e9, calls: MOST, ..Stat::default() }; 9224]);
+        assert!(matches!(read(|d| d["templates"][0]["stats"] = many), Err(Refusal::Figure(_))));
         assert!(matches!(read(|d| d["templates"][0]["command"] = json!("drop")), Err(Refusal::Figure(_))));
         let values = read(|d| d["templates"][0]["samples"][0]["parameter_values"] = json!(["1"]));
         assert!(matches!(values, Err(Refusal::Figure(_))));

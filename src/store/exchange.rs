@@ -35,14 +35,15 @@ pub fn report(reported: &Reported) -> Result<()> {
     Ok(())
 }
 
-/// Takes the oldest reports of transactions that have committed.
+/// Takes the oldest reports of transactions that have committed. One that cannot be read is given up: it must not stop the others.
 pub fn take_reported(most: usize) -> Result<Vec<Reported>> {
-    spi::rows(
+    let rows: Vec<serde_json::Value> = spi::rows(
         "DELETE FROM indexpilot.reported_stats d
           WHERE d.id IN (SELECT r.id FROM indexpilot.reported_stats r ORDER BY r.id LIMIT ($1->>'most')::bigint)
           RETURNING d.counted, d.sample",
         json!({ "most": most }),
-    )
+    )?;
+    Ok(rows.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect())
 }
 
 /// The template of a statement: of the same query identifier, or else of the same fingerprint, on the same tables.
@@ -96,8 +97,9 @@ pub fn table_names(tables: &[u32]) -> Result<Vec<String>> {
     Ok(names.into_iter().map(|n| n.name).collect())
 }
 
-/// The templates of the tables, with their statistics not older than `since`.
-pub fn templates(since: Option<Duration>) -> Result<Vec<Template>> {
+/// The templates of the tables, with their statistics not older than `since`: a span counts when its end is not, and it is as long as
+/// `bucket`, or an hour where `join_hours` has been.
+pub fn templates(since: Option<Duration>, bucket: Duration) -> Result<Vec<Template>> {
     spi::rows(
         "SELECT w.queryid, w.role_id::bigint AS role_id, w.relations_hash, w.nested, w.relations::bigint[] AS relations,
                 w.relations::pg_catalog.regclass[]::text[] AS tables, w.relations_complete, w.command, w.fingerprint, w.query,
@@ -108,7 +110,10 @@ pub fn templates(since: Option<Duration>) -> Result<Vec<Template>> {
                            || pg_catalog.jsonb_build_object('at', EXTRACT(epoch FROM q.bucket_at)) ORDER BY q.bucket_at, q.tenant_id) AS stats
                   FROM indexpilot.workload_stats q
                  WHERE q.workload_id = w.id AND ($1->>'since_s' IS NULL
-                       OR q.bucket_at >= pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'since_s')::float8))) q
+                       OR q.bucket_at > pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'since_s')::float8
+                          + CASE WHEN pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'since_s')::float8)
+                                    < pg_catalog.date_bin('1 hour', pg_catalog.now() - interval '2 hours', '2000-01-01 00:00:00+00')
+                                 THEN GREATEST(3600, ($1->>'bucket_s')::float8) ELSE ($1->>'bucket_s')::float8 END))) q
            LEFT JOIN LATERAL (
                 SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('tenant_id', s.tenant_id, 'query', s.query,
                            'search_path', s.search_path, 'parameter_types', s.parameter_types::bigint[],
@@ -116,7 +121,7 @@ pub fn templates(since: Option<Duration>) -> Result<Vec<Template>> {
                   FROM indexpilot.workload_sample s WHERE s.workload_id = w.id) s ON true
           WHERE q.stats IS NOT NULL
           ORDER BY w.id",
-        json!({ "since_s": since.map(|d| d.as_secs_f64()) }),
+        json!({ "since_s": since.map(|d| d.as_secs_f64()), "bucket_s": bucket.as_secs_f64() }),
     )
 }
 
@@ -218,44 +223,69 @@ pub struct Known {
     pub command: String,
     pub sampled: bool,
     pub captured_calls: u64,
-    pub progress: Option<Progress>,
 }
 
 /// All templates, the oldest first.
 pub fn known() -> Result<Vec<Known>> {
     spi::rows(
         "SELECT w.queryid, w.role_id::bigint AS role_id, w.relations_hash, w.nested, w.relations::bigint[] AS relations,
-                w.relations_complete, w.command, w.captured_calls, pg_catalog.to_jsonb(i) AS progress,
+                w.relations_complete, w.command, w.captured_calls,
                 EXISTS (SELECT FROM indexpilot.workload_sample s WHERE s.workload_id = w.id) AS sampled
-           FROM indexpilot.workload w LEFT JOIN indexpilot.imported_statements i ON i.workload_id = w.id
+           FROM indexpilot.workload w
           ORDER BY w.id",
         json!({}),
     )
 }
 
 /// How far a statement was taken over.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Advanced {
     pub queryid: i64,
     pub role_id: u32,
-    pub relations_hash: i64,
     pub nested: bool,
+    /// Captured in templates that are gone.
+    pub captured_gone: u64,
     #[serde(flatten)]
     pub progress: Progress,
 }
 
-/// Remembers it. Templates that are not there have gained nothing.
+/// How far each was.
+pub fn advanced() -> Result<Vec<Advanced>> {
+    spi::rows(
+        "SELECT i.queryid, i.role_id::bigint AS role_id, i.nested, i.captured_gone, i.imported_calls, i.captured_before, i.captured_calls,
+                i.calls, i.rows, i.total_ms, i.sum_squares_ms, i.shared_blocks_hit, i.shared_blocks_read, i.temp_blocks, i.wal_bytes
+           FROM indexpilot.imported_statements i",
+        json!({}),
+    )
+}
+
+/// Forgets it of statements that neither pg_stat_statements has any more nor the workload: theirs would begin anew.
+pub fn forget_others(statements: &[Statement]) -> Result<()> {
+    let keys: Vec<_> =
+        statements.iter().map(|s| json!({ "queryid": s.queryid, "role_id": s.role_id, "nested": s.nested })).collect();
+    spi::execute(
+        "DELETE FROM indexpilot.imported_statements d
+          WHERE NOT EXISTS (SELECT FROM indexpilot.workload w
+                             WHERE w.queryid = d.queryid AND w.role_id = d.role_id AND w.nested = d.nested)
+            AND (d.queryid, d.role_id, d.nested) NOT IN (
+                SELECT p.queryid, p.role_id, p.nested
+                  FROM pg_catalog.jsonb_to_recordset($1->'keys') AS p(queryid bigint, role_id oid, nested boolean))",
+        json!({ "keys": keys }),
+    )?;
+    Ok(())
+}
+
+/// Remembers it; what was captured in templates that are gone is counted where they go.
 pub fn advance(rows: &[Advanced]) -> Result<()> {
     spi::execute(
-        "INSERT INTO indexpilot.imported_statements (workload_id, imported_calls, captured_before, captured_calls, calls, rows,
-                total_ms, sum_squares_ms, shared_blocks_hit, shared_blocks_read, temp_blocks, wal_bytes)
-         SELECT w.id, p.imported_calls, p.captured_before, p.captured_calls, p.calls, p.rows, p.total_ms, p.sum_squares_ms,
+        "INSERT INTO indexpilot.imported_statements (queryid, role_id, nested, imported_calls, captured_before, captured_calls,
+                calls, rows, total_ms, sum_squares_ms, shared_blocks_hit, shared_blocks_read, temp_blocks, wal_bytes)
+         SELECT p.queryid, p.role_id, p.nested, p.imported_calls, p.captured_before, p.captured_calls, p.calls, p.rows, p.total_ms, p.sum_squares_ms,
                 p.shared_blocks_hit, p.shared_blocks_read, p.temp_blocks, p.wal_bytes
-           FROM pg_catalog.jsonb_to_recordset($1->'rows') AS p(queryid bigint, role_id oid, relations_hash bigint, nested boolean,
+           FROM pg_catalog.jsonb_to_recordset($1->'rows') AS p(queryid bigint, role_id oid, nested boolean,
                 imported_calls bigint, captured_before bigint, captured_calls bigint, calls bigint, rows bigint, total_ms float8,
                 sum_squares_ms float8, shared_blocks_hit bigint, shared_blocks_read bigint, temp_blocks bigint, wal_bytes bigint)
-           JOIN indexpilot.workload w USING (queryid, role_id, relations_hash, nested)
-         ON CONFLICT (workload_id) DO UPDATE SET imported_at = pg_catalog.now(), imported_calls = excluded.imported_calls,
+         ON CONFLICT (queryid, role_id, nested) DO UPDATE SET imported_at = pg_catalog.now(), imported_calls = excluded.imported_calls,
                 captured_before = excluded.captured_before, captured_calls = excluded.captured_calls, calls = excluded.calls,
                 rows = excluded.rows, total_ms = excluded.total_ms, sum_squares_ms = excluded.sum_squares_ms,
                 shared_blocks_hit = excluded.shared_blocks_hit, shared_blocks_read = excluded.shared_blocks_read,
@@ -275,6 +305,8 @@ pub fn search_path(role: u32) -> Result<String> {
                     AND r.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d
                                                WHERE d.datname = pg_catalog.current_database()))
                   ORDER BY r.setrole <> 0 DESC, r.setdatabase <> 0 DESC LIMIT 1),
+                (SELECT f.setting FROM pg_catalog.pg_show_all_file_settings() f
+                  WHERE pg_catalog.lower(f.name) = 'search_path' AND f.applied ORDER BY f.seqno DESC LIMIT 1),
                 (SELECT s.boot_val FROM pg_catalog.pg_settings s WHERE s.name = 'search_path')) AS path",
         json!({ "role": role }),
     )?;

@@ -40,7 +40,33 @@ pub struct Counted {
     pub wal_bytes: u64,
 }
 
+/// The largest `bigint`.
+const MOST: u64 = i64::MAX as u64;
+
 impl Counted {
+    /// With figures that the tables can hold and that can be summed up, whatever they were: one bad row must not stop a flush.
+    fn bounded(&self) -> Counted {
+        // Of the smallest and the largest numbers, sums and quotients would be errors.
+        let figure = |f: f64| if f > 1e-9 { f.min(1e100) } else { 0.0 };
+        Counted {
+            calls: self.calls.min(MOST),
+            errors: self.errors.min(MOST),
+            error_ms: figure(self.error_ms),
+            rows: self.rows.min(MOST),
+            total_ms: figure(self.total_ms),
+            sum_squares_ms: figure(self.sum_squares_ms),
+            min_ms: figure(self.min_ms),
+            max_ms: figure(self.max_ms),
+            histogram: self.histogram.iter().map(|n| *n.min(&MOST)).collect(),
+            planner_cost: figure(self.planner_cost),
+            shared_blocks_hit: self.shared_blocks_hit.min(MOST),
+            shared_blocks_read: self.shared_blocks_read.min(MOST),
+            temp_blocks: self.temp_blocks.min(MOST),
+            wal_bytes: self.wal_bytes.min(MOST),
+            ..self.clone()
+        }
+    }
+
     /// Adds the executions of another row of the same template and tenant.
     pub fn add(&mut self, other: &Counted) {
         self.min_ms = match (self.calls, other.calls) {
@@ -53,7 +79,7 @@ impl Counted {
             self.histogram.resize(other.histogram.len(), 0);
         }
         for (to, from) in self.histogram.iter_mut().zip(&other.histogram) {
-            *to = to.saturating_add(*from);
+            *to = to.saturating_add(*from).min(MOST);
         }
         for (to, from) in [
             (&mut self.calls, other.calls),
@@ -64,7 +90,7 @@ impl Counted {
             (&mut self.temp_blocks, other.temp_blocks),
             (&mut self.wal_bytes, other.wal_bytes),
         ] {
-            *to = to.saturating_add(from);
+            *to = to.saturating_add(from).min(MOST);
         }
         self.error_ms += other.error_ms;
         self.total_ms += other.total_ms;
@@ -140,25 +166,28 @@ pub fn try_flush_lock() -> bool {
     lock::try_for_transaction(lock::Own::Flush)
 }
 
-/// Figures of several rows `p` as those of one, in the order of the columns of workload_stats.
-const SUMS: &str = "pg_catalog.sum(p.calls), pg_catalog.sum(p.errors), pg_catalog.sum(p.error_ms), pg_catalog.sum(p.rows), pg_catalog.sum(p.total_ms),
+/// Figures of several rows `p` as those of one, in the order of the columns of workload_stats. What is more than a bigint holds stays
+/// at its largest: a flush must not fail for ever.
+const SUMS: &str = "LEAST(pg_catalog.sum(p.calls), 9223372036854775807), LEAST(pg_catalog.sum(p.errors), 9223372036854775807),
+    pg_catalog.sum(p.error_ms), LEAST(pg_catalog.sum(p.rows), 9223372036854775807), pg_catalog.sum(p.total_ms),
     pg_catalog.sum(p.sum_squares_ms), COALESCE(pg_catalog.min(p.min_ms) FILTER (WHERE p.calls > 0), 0), pg_catalog.max(p.max_ms),
-    indexpilot.histogram_sum(p.histogram), pg_catalog.sum(p.planner_cost), pg_catalog.sum(p.shared_blocks_hit),
-    pg_catalog.sum(p.shared_blocks_read), pg_catalog.sum(p.temp_blocks), pg_catalog.sum(p.wal_bytes)";
+    indexpilot.histogram_sum(p.histogram), pg_catalog.sum(p.planner_cost), LEAST(pg_catalog.sum(p.shared_blocks_hit), 9223372036854775807),
+    LEAST(pg_catalog.sum(p.shared_blocks_read), 9223372036854775807), LEAST(pg_catalog.sum(p.temp_blocks), 9223372036854775807),
+    LEAST(pg_catalog.sum(p.wal_bytes), 9223372036854775807)";
 
 /// What becomes of a row of workload_stats, called `q`, that is there already.
 const ADD: &str = "ON CONFLICT (workload_id, tenant_id, bucket_at) DO UPDATE SET
         min_ms = CASE WHEN q.calls = 0 THEN excluded.min_ms WHEN excluded.calls = 0 THEN q.min_ms
                       ELSE LEAST(q.min_ms, excluded.min_ms) END,
         max_ms = GREATEST(q.max_ms, excluded.max_ms),
-        calls = q.calls + excluded.calls, errors = q.errors + excluded.errors, error_ms = q.error_ms + excluded.error_ms,
-        rows = q.rows + excluded.rows, total_ms = q.total_ms + excluded.total_ms,
+        calls = LEAST(q.calls::numeric + excluded.calls, 9223372036854775807), errors = LEAST(q.errors::numeric + excluded.errors, 9223372036854775807), error_ms = q.error_ms + excluded.error_ms,
+        rows = LEAST(q.rows::numeric + excluded.rows, 9223372036854775807), total_ms = q.total_ms + excluded.total_ms,
         sum_squares_ms = q.sum_squares_ms + excluded.sum_squares_ms,
         histogram = indexpilot.histogram_add(q.histogram, excluded.histogram),
         planner_cost = q.planner_cost + excluded.planner_cost,
-        shared_blocks_hit = q.shared_blocks_hit + excluded.shared_blocks_hit,
-        shared_blocks_read = q.shared_blocks_read + excluded.shared_blocks_read,
-        temp_blocks = q.temp_blocks + excluded.temp_blocks, wal_bytes = q.wal_bytes + excluded.wal_bytes";
+        shared_blocks_hit = LEAST(q.shared_blocks_hit::numeric + excluded.shared_blocks_hit, 9223372036854775807),
+        shared_blocks_read = LEAST(q.shared_blocks_read::numeric + excluded.shared_blocks_read, 9223372036854775807),
+        temp_blocks = LEAST(q.temp_blocks::numeric + excluded.temp_blocks, 9223372036854775807), wal_bytes = LEAST(q.wal_bytes::numeric + excluded.wal_bytes, 9223372036854775807)";
 
 /// What bounds the tables.
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +204,7 @@ pub fn record(counted: &[Counted], limits: Limits) -> Result<()> {
     if counted.is_empty() {
         return Ok(());
     }
+    let counted: Vec<Counted> = counted.iter().map(Counted::bounded).collect();
     spi::execute(
         &format!(
             "WITH c AS (
@@ -188,15 +218,16 @@ pub fn record(counted: &[Counted], limits: Limits) -> Result<()> {
                     captured_calls, first_seen_at, last_seen_at)
              SELECT queryid, role_id, relations_hash, nested, pg_catalog.min(relations),
                     pg_catalog.bool_and(relations_complete), pg_catalog.min(command),
-                    COALESCE(pg_catalog.sum(calls) FILTER (WHERE own), 0),
-                    COALESCE(pg_catalog.to_timestamp(pg_catalog.min(at)), pg_catalog.now()),
-                    CASE WHEN pg_catalog.count(at) = pg_catalog.count(*) THEN pg_catalog.to_timestamp(pg_catalog.max(at))
+                    LEAST(COALESCE(pg_catalog.sum(calls) FILTER (WHERE own), 0), 9223372036854775807),
+                    LEAST(COALESCE(pg_catalog.to_timestamp(pg_catalog.min(at)), pg_catalog.now()), pg_catalog.clock_timestamp()),
+                    CASE WHEN pg_catalog.count(at) = pg_catalog.count(*)
+                         THEN LEAST(pg_catalog.to_timestamp(pg_catalog.max(at)), pg_catalog.clock_timestamp())
                          ELSE pg_catalog.now() END
                FROM c GROUP BY queryid, role_id, relations_hash, nested ORDER BY queryid, role_id, relations_hash, nested
              ON CONFLICT (queryid, role_id, relations_hash, nested) DO UPDATE SET
                  first_seen_at = LEAST(w.first_seen_at, excluded.first_seen_at),
                  last_seen_at = GREATEST(w.last_seen_at, excluded.last_seen_at),
-                 captured_calls = w.captured_calls + excluded.captured_calls,
+                 captured_calls = LEAST(w.captured_calls::numeric + excluded.captured_calls, 9223372036854775807),
                  relations_complete = excluded.relations_complete,
                  command = CASE WHEN excluded.command = 'unknown' THEN w.command ELSE excluded.command END
              RETURNING id, queryid, role_id, relations_hash, nested
@@ -206,7 +237,7 @@ pub fn record(counted: &[Counted], limits: Limits) -> Result<()> {
              SELECT t.id, LEAST(COALESCE(pg_catalog.to_timestamp(c.at), pg_catalog.clock_timestamp()), pg_catalog.clock_timestamp()) AS ran_at, c.*
                FROM c JOIN t USING (queryid, role_id, relations_hash, nested)
          ), placed AS (
-             SELECT n.*, GREATEST(pg_catalog.date_bin(span.length, ran_at, '2000-01-01'), CASE WHEN ran_at >= span.cut THEN span.cut END)
+             SELECT n.*, GREATEST(pg_catalog.date_bin(span.length, ran_at, '2000-01-01 00:00:00+00'), CASE WHEN ran_at >= span.cut THEN span.cut END)
                     AS bucket_at FROM n CROSS JOIN span
          ), known AS (
              SELECT q.workload_id, q.bucket_at, q.tenant_id FROM indexpilot.workload_stats q
@@ -335,12 +366,13 @@ pub fn set_plan_states(planned: &[(i64, f64)], failed: &[(i64, String)]) -> Resu
 /// caller has the right to flush.
 pub fn join_hours(tenants: u32) -> Result<()> {
     // Older spans were joined before; those of a longer pause stay as they are until their time is over.
-    const HOURS: &str = "q.bucket_at >= pg_catalog.date_bin('1 hour', pg_catalog.now() - interval '4 hours', '2000-01-01')
-        AND q.bucket_at < pg_catalog.date_bin('1 hour', pg_catalog.now() - interval '2 hours', '2000-01-01')";
+    const HOURS: &str =
+        "q.bucket_at >= pg_catalog.date_bin('1 hour', pg_catalog.now() - interval '4 hours', '2000-01-01 00:00:00+00')
+        AND q.bucket_at < pg_catalog.date_bin('1 hour', pg_catalog.now() - interval '2 hours', '2000-01-01 00:00:00+00')";
     let some: Option<bool> = spi::value(
         &format!(
             "SELECT EXISTS (SELECT FROM indexpilot.workload_stats q
-                             WHERE {HOURS} AND q.bucket_at <> pg_catalog.date_bin('1 hour', q.bucket_at, '2000-01-01')) AS some"
+                             WHERE {HOURS} AND q.bucket_at <> pg_catalog.date_bin('1 hour', q.bucket_at, '2000-01-01 00:00:00+00')) AS some"
         ),
         json!({}),
     )?;
@@ -352,7 +384,7 @@ pub fn join_hours(tenants: u32) -> Result<()> {
     spi::execute(
         &format!(
             "WITH spans AS (
-                 SELECT b.bucket_at, GREATEST(pg_catalog.date_bin('1 hour', b.bucket_at, '2000-01-01'),
+                 SELECT b.bucket_at, GREATEST(pg_catalog.date_bin('1 hour', b.bucket_at, '2000-01-01 00:00:00+00'),
                         (SELECT pg_catalog.max(a.finished_at) FROM indexpilot.actions a WHERE a.finished_at <= b.bucket_at)) AS whole
                    FROM (SELECT DISTINCT q.bucket_at FROM indexpilot.workload_stats q WHERE {HOURS}) b
              ), ranked AS (
@@ -381,55 +413,118 @@ pub fn join_hours(tenants: u32) -> Result<()> {
     Ok(())
 }
 
+/// Remembers what was captured in templates that go (`gone`), so that it is not taken for history later.
+const KEEP_CAPTURED: &str = "INSERT INTO indexpilot.imported_statements AS i (queryid, role_id, nested, captured_gone)
+    SELECT g.queryid, g.role_id, g.nested, LEAST(pg_catalog.sum(g.captured_calls), 9223372036854775807)
+      FROM gone g WHERE g.captured_calls > 0 GROUP BY g.queryid, g.role_id, g.nested ORDER BY g.queryid, g.role_id, g.nested
+    ON CONFLICT (queryid, role_id, nested) DO UPDATE SET imported_at = pg_catalog.now(),
+           captured_gone = LEAST(i.captured_gone::numeric + excluded.captured_gone, 9223372036854775807)";
+/// Statements that are remembered so, many times what pg_stat_statements holds.
+const REMEMBERED: usize = 100_000;
+
 /// Deletes statistics older than `keep`, and templates that have none left.
 pub fn retain(keep: Duration) -> Result<()> {
     let args = json!({ "keep_s": keep.as_secs_f64() });
-    for sql in [
+    spi::execute(
         "DELETE FROM indexpilot.workload_stats
           WHERE bucket_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)",
-        "DELETE FROM indexpilot.workload d WHERE d.id = ANY (ARRAY(
-             SELECT w.id FROM indexpilot.workload w
-              WHERE w.last_seen_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)
-                AND NOT EXISTS (SELECT FROM indexpilot.workload_stats q WHERE q.workload_id = w.id)
-                FOR UPDATE SKIP LOCKED))",
-        // A document that is brought again after this long has nothing that would be kept.
+        args.clone(),
+    )?;
+    let remembered = spi::execute(
+        &format!(
+            "WITH gone AS (
+                 DELETE FROM indexpilot.workload d WHERE d.id = ANY (ARRAY(
+                     SELECT w.id FROM indexpilot.workload w
+                      WHERE w.last_seen_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)
+                        AND NOT EXISTS (SELECT FROM indexpilot.workload_stats q WHERE q.workload_id = w.id)
+                        FOR UPDATE SKIP LOCKED))
+                 RETURNING d.*
+             ) {KEEP_CAPTURED}"
+        ),
+        args.clone(),
+    )?;
+    if remembered > 0 {
+        remember_less()?;
+    }
+    // A document that is brought again after this long has nothing that would be kept.
+    spi::execute(
         "DELETE FROM indexpilot.workload_imports
           WHERE imported_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)",
-    ] {
-        spi::execute(sql, args.clone())?;
-    }
+        args,
+    )?;
+    Ok(())
+}
+
+/// Forgets the statements that were written longest ago when there are too many.
+fn remember_less() -> Result<()> {
+    spi::execute(
+        "DELETE FROM indexpilot.imported_statements d WHERE (d.queryid, d.role_id, d.nested) IN (
+             SELECT i.queryid, i.role_id, i.nested FROM indexpilot.imported_statements i
+              ORDER BY i.imported_at DESC, i.queryid, i.role_id, i.nested OFFSET ($1->>'most')::bigint)",
+        json!({ "most": REMEMBERED }),
+    )?;
     Ok(())
 }
 
 /// Gives up templates when there are more than `most`: those with the least execution time, which counts half for every day that
-/// they were not seen. What a living index is being judged by stays. Returns how many went.
-pub fn prune(most: usize) -> Result<u64> {
+/// they were not seen. What a living index is being judged by stays.
+pub fn prune(most: usize) -> Result<()> {
     let pruned = spi::execute(
-        "DELETE FROM indexpilot.workload d USING (
+        &format!(
+            "WITH gone AS (
+         DELETE FROM indexpilot.workload d USING (
              SELECT w.id FROM indexpilot.workload w
               CROSS JOIN LATERAL (SELECT COALESCE(pg_catalog.sum(s.total_ms + s.error_ms), 0) AS ms
                                     FROM indexpilot.workload_stats s WHERE s.workload_id = w.id) q
               WHERE NOT EXISTS (SELECT FROM indexpilot.recommendations r JOIN indexpilot.actions a ON a.recommendation_id = r.id
                                  WHERE a.state IN ('queued', 'building', 'built', 'verifying') AND w.id = ANY (r.workload_ids))
-              ORDER BY q.ms * pg_catalog.power(0.5::float8, LEAST(1000, EXTRACT(epoch FROM pg_catalog.now() - w.last_seen_at) / 86400)::float8),
+              ORDER BY pg_catalog.ln(GREATEST(q.ms, 1e-9)) / pg_catalog.ln(2::float8)
+                           - GREATEST(0, EXTRACT(epoch FROM pg_catalog.now() - w.last_seen_at) / 86400)::float8,
                        w.last_seen_at, w.id
               LIMIT GREATEST(0, (SELECT pg_catalog.count(*) FROM indexpilot.workload) - ($1->>'most')::bigint)
                 FOR UPDATE OF w SKIP LOCKED) r
-          WHERE d.id = r.id",
+          WHERE d.id = r.id
+         RETURNING d.*
+         ), remembered AS (
+         {KEEP_CAPTURED}
+         )
+         UPDATE indexpilot.control SET templates_pruned = templates_pruned + g.pruned
+           FROM (SELECT pg_catalog.count(*) AS pruned FROM gone) g WHERE g.pruned > 0"
+        ),
         json!({ "most": most }),
     )?;
     if pruned > 0 {
-        spi::execute(
-            "UPDATE indexpilot.control SET templates_pruned = templates_pruned + ($1->>'pruned')::bigint",
-            json!({ "pruned": pruned }),
-        )?;
+        remember_less()?;
     }
-    Ok(pruned)
+    Ok(())
 }
 
-/// Forgets everything that was captured.
+/// Forgets everything that was captured, but not that it was. The caller has the right to flush.
 pub fn reset() -> Result<()> {
-    spi::execute("DELETE FROM indexpilot.workload", json!({}))?;
+    spi::execute(&format!("WITH gone AS (DELETE FROM indexpilot.workload d RETURNING d.*) {KEEP_CAPTURED}"), json!({}))?;
     spi::execute("DELETE FROM indexpilot.reported_stats", json!({}))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_stay_within_what_the_tables_hold() {
+        let most = Counted {
+            calls: 1,
+            rows: u64::MAX,
+            total_ms: f64::INFINITY,
+            max_ms: f64::NAN,
+            histogram: vec![u64::MAX],
+            ..Counted::default()
+        };
+        let bounded = most.bounded();
+        assert_eq!((bounded.calls, bounded.rows, bounded.histogram.as_slice()), (1, MOST, &[MOST][..]));
+        assert!(bounded.total_ms.is_finite() && bounded.max_ms == 0.0);
+        let mut sum = bounded.clone();
+        sum.add(&bounded);
+        assert_eq!((sum.calls, sum.rows, sum.histogram.as_slice()), (2, MOST, &[MOST][..]));
+    }
 }

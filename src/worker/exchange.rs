@@ -7,7 +7,9 @@ use crate::pg::{database, encoding, role, spi, text, time};
 use crate::store::exchange::{self as table, Advanced, Known, Reported, Statement};
 use crate::store::workload::{self, Counted, SampleRow};
 use crate::{capture, guc};
-use indexpilot_core::exchange::{self as core, Document, FORMAT, Refusal, Stat, TENANT, Template, VERSION, spread, take_over};
+use indexpilot_core::exchange::{
+    self as core, Document, FORMAT, Refusal, SAMPLE, Stat, TENANT, Template, VERSION, spread, take_over,
+};
 use indexpilot_core::histogram::Histogram;
 use indexpilot_core::workload::{mix, relations_hash};
 use pgrx::pg_sys::Oid;
@@ -74,7 +76,7 @@ pub fn report(report: &Report) -> Result<()> {
         ..Counted::default()
     };
     let query = if guc::capture_literals() { Some(report.query.clone()) } else { normalised.clone() };
-    let sample = query.map(|query| SampleRow {
+    let sample = query.filter(|_| report.query.len() <= SAMPLE).map(|query| SampleRow {
         queryid,
         role_id: caller.to_u32(),
         relations_hash: hash,
@@ -125,16 +127,22 @@ pub fn import_statements() -> Result<u64> {
     for template in table::known()? {
         known.entry((template.queryid, template.role_id, template.nested)).or_default().push(template);
     }
+    let before: HashMap<_, Advanced> = table::advanced()?.into_iter().map(|a| ((a.queryid, a.role_id, a.nested), a)).collect();
     let mut paths = HashMap::new();
     let (mut taken, mut progress, mut gained) = (Taken::default(), Vec::new(), 0);
     let (now, keep) = (time::now(), guc::capture_retention().as_secs_f64());
     for statement in &statements {
         pgrx::check_for_interrupts!();
-        let templates = known.get(&(statement.queryid, statement.role_id, statement.nested)).map_or(&[][..], Vec::as_slice);
-        let captured = templates.iter().map(|t| t.captured_calls).sum();
-        let template = templates.iter().find(|t| t.progress.is_some()).or(templates.first());
-        let (new, progressed) = take_over(&statement.totals, template.and_then(|t| t.progress.as_ref()), captured);
+        let key = (statement.queryid, statement.role_id, statement.nested);
+        let templates = known.get(&key).map_or(&[][..], Vec::as_slice);
+        let before = before.get(&key);
+        let captured_gone = before.map_or(0, |b| b.captured_gone);
+        let captured = templates.iter().fold(captured_gone, |sum, t| sum.saturating_add(t.captured_calls));
+        let template = templates.first();
+        let (new, reached) = take_over(&statement.totals, before.map(|b| &b.progress), captured);
+        let advanced = Advanced { queryid: key.0, role_id: key.1, nested: key.2, captured_gone, progress: reached };
         if new.calls == 0 && template.is_none() {
+            progress.push(advanced);
             continue;
         }
         let path = match paths.get(&statement.role_id) {
@@ -148,13 +156,7 @@ pub fn import_statements() -> Result<u64> {
         if template.is_none_or(|t| !t.sampled) {
             taken.samples.push(history_sample(statement, &base, path));
         }
-        progress.push(Advanced {
-            queryid: base.queryid,
-            role_id: base.role_id,
-            relations_hash: base.relations_hash,
-            nested: base.nested,
-            progress: progressed,
-        });
+        progress.push(advanced);
         let since = statement.since.unwrap_or(now - keep);
         taken.counted.extend(spread(&new, since, now, keep, PARTS).into_iter().map(|(at, part)| Counted {
             at: Some(at),
@@ -175,6 +177,7 @@ pub fn import_statements() -> Result<u64> {
     for rows in progress.chunks(2000) {
         table::advance(rows)?;
     }
+    table::forget_others(&statements)?;
     workload::prune(guc::capture_max_templates())?;
     Ok(gained)
 }
@@ -254,7 +257,7 @@ pub fn export(since: Option<Duration>) -> Result<Document> {
         if spi::require_writable("export_workload()").is_ok() && capture::status().active {
             flush::flush(flush::PATIENCE)?;
         }
-        visible(table::templates(since)?, all)
+        visible(table::templates(since, guc::capture_bucket())?, all)
     };
     if !literals {
         templates.iter_mut().for_each(without_literals);
@@ -365,7 +368,8 @@ fn without_literals(template: &mut Template) {
         .collect();
 }
 
-/// Counts a document of a standby; returns the number of its templates, 0 when it was counted before.
+/// Counts a document of a standby; returns the number of its templates, 0 when it was counted before. A sample is planned as the role
+/// that ran it, so those of roles whose privileges the caller does not have are left out, and so are those that are too long.
 ///
 /// # Errors
 /// `InvalidParameter` when it is no such document, `Prerequisite` when it belongs elsewhere; then nothing is changed.
@@ -380,7 +384,12 @@ pub fn import(document: serde_json::Value) -> Result<u64> {
     }
     let templates = document.templates.len() as u64;
     let mut taken = Taken::default();
-    for template in document.templates {
+    for mut template in document.templates {
+        if role::has_privileges_of(Oid::from(template.role_id)) {
+            template.samples.retain(|s| s.bytes() <= SAMPLE);
+        } else {
+            template.samples.clear();
+        }
         unpack(template, &mut taken);
     }
     flush::keep(taken)?;

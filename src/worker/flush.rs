@@ -85,21 +85,29 @@ fn reported() -> Result<Taken> {
     Ok(Taken { counted: sums.into_values().collect(), samples })
 }
 
-/// The same for the worker and the builder, outside a transaction; also deletes what is older than the retention.
+/// The same for the worker and the builder, outside a transaction; also deletes what is older than the retention. Each step is a
+/// transaction of its own, so that one that fails takes nothing back of another.
 pub fn by_itself() -> Result<()> {
-    bgworker::transaction("indexpilot: writing what was captured", || {
-        flush(Duration::ZERO)?;
+    let flushed = bgworker::transaction("indexpilot: writing what was captured", || flush(Duration::ZERO).map(drop));
+    let joined = bgworker::transaction("indexpilot: joining old spans of the workload", || {
         // Whoever holds the lock may have touched the same rows.
-        if workload::try_flush_lock() {
-            workload::join_hours(guc::capture_max_tenants())?;
-        }
-        workload::retain(guc::capture_retention())
-    })
+        if workload::try_flush_lock() { workload::join_hours(guc::capture_max_tenants()) } else { Ok(()) }
+    });
+    let retained = bgworker::transaction("indexpilot: deleting old parts of the workload", || {
+        if workload::try_flush_lock() { workload::retain(guc::capture_retention()) } else { Ok(()) }
+    });
+    flushed.and(joined).and(retained)
 }
 
 /// Forgets what was captured in this database.
+///
+/// # Errors
+/// `InUse` when the workload cannot be written now.
 pub fn reset() -> Result<()> {
-    capture::collect(current(), PATIENCE);
+    workload::wait_flush_lock()?;
+    // What was captured must be known as such, or import_pg_stat_statements() would take it for history.
+    let taken = take(PATIENCE);
+    keep(Taken { samples: Vec::new(), ..taken })?;
     capture::clear(current());
     workload::reset()
 }

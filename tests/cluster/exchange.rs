@@ -99,11 +99,32 @@ fn history_of_pg_stat_statements_counts_once() -> Result<()> {
     number(&mut db, import)?;
     assert_eq!(calls(&mut db, "seller")?, 62, "totals that begin anew are known as such");
     // Nothing of another database, no commands without a plan, nothing of catalogs, nothing of our own.
-    let strangers = "SELECT count(*) FROM indexpilot.imported_statements i JOIN indexpilot.workload w ON w.id = i.workload_id \
+    let strangers = "SELECT count(*) FROM indexpilot.imported_statements i JOIN indexpilot.workload w USING (queryid, role_id, nested) \
                      WHERE NOT w.relations && ARRAY['crm.goods'::regclass::oid, 'witness'::regclass::oid] \
                      AND NOT EXISTS (SELECT FROM unnest(w.relations) r JOIN pg_class c ON c.oid = r \
                                       WHERE c.relnamespace = 'indexpilot'::regnamespace) AND w.captured_calls = 0";
     assert_eq!(number(&mut db, strangers)?, 0);
+    // Templates that go take their executions with them, and no import brings these back.
+    let gone = "SELECT count(*) FROM indexpilot.queries WHERE tables @> ARRAY['crm.goods'::regclass] AND role_name = 'seller'";
+    db.batch_execute(
+        "DELETE FROM indexpilot.workload_stats; UPDATE indexpilot.workload SET last_seen_at = now() - interval '1 year'",
+    )?;
+    poll_until(LIMIT, "the retention", || Ok(number(&mut db, gone)? == 0))?;
+    number(&mut db, import)?;
+    assert_eq!(calls(&mut db, "seller")?, 0, "what was deleted is no history");
+    run(&mut seller, 3)?;
+    reach(&mut db, "seller", 3)?;
+    db.batch_execute("SELECT indexpilot.capture_reset()")?;
+    number(&mut db, import)?;
+    assert_eq!(calls(&mut db, "seller")?, 0, "what was forgotten is no history");
+    run(&mut seller, 2)?;
+    db.batch_execute("SELECT indexpilot.capture_reset()")?;
+    number(&mut db, import)?;
+    assert_eq!(calls(&mut db, "seller")?, 0, "nor what was forgotten before it reached the tables");
+    db.batch_execute("DROP OWNED BY seller; SELECT \"st ats\".pg_stat_statements_reset(); SELECT indexpilot.capture_reset()")?;
+    number(&mut db, import)?;
+    let left = "SELECT count(*) FROM indexpilot.imported_statements WHERE role_id = 'seller'::regrole";
+    assert_eq!(number(&mut db, left)?, 0, "what pg_stat_statements has no more needs no memory");
     Ok(())
 }
 
@@ -112,12 +133,12 @@ fn history_alone_is_enough_for_advice() -> Result<()> {
     let libraries = "shared_preload_libraries";
     let cluster = quick(Cluster::build("exchange-advice").preload(false).setting(libraries, "pg_stat_statements, indexpilot"))
         .setting("indexpilot.capture", "off")
+        .setting("search_path", "crm")
         .start()?;
     let mut db = shop(&cluster)?;
     db.batch_execute("CREATE EXTENSION pg_stat_statements")?;
-    for price in 0..30 {
-        db.batch_execute(&format!("SELECT label FROM crm.goods WHERE price = {price}"))?;
-    }
+    // Found by the search_path of postgresql.conf alone.
+    run(&mut db, 30)?;
     db.batch_execute("CREATE EXTENSION indexpilot")?;
     assert!(number(&mut db, "SELECT indexpilot.import_pg_stat_statements()")? > 0);
     assert_eq!(calls(&mut db, "postgres")?, 30);
@@ -208,7 +229,7 @@ fn old_spans_are_joined_but_not_across_a_cut() -> Result<()> {
     db.batch_execute(
         "CREATE EXTENSION indexpilot; \
          INSERT INTO indexpilot.workload (queryid, role_id, relations_hash, command) VALUES (4711, 'postgres'::regrole, 1, 'select'); \
-         CREATE TABLE hour AS SELECT date_bin('1 hour', now() - interval '3 hours', '2000-01-01') AS began; \
+         CREATE TABLE hour AS SELECT date_bin('1 hour', now() - interval '3 hours', '2000-01-01 00:00:00+00') AS began; \
          INSERT INTO indexpilot.actions (kind, state, table_id, table_schema, table_name, index_schema, index_name, definition, \
              statement, cause, finished_at) \
            SELECT 'create', 'kept', 1, '', '', '', '', '', '', '', began + interval '32 minutes' FROM hour; \
