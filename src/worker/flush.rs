@@ -24,17 +24,17 @@ const REPORTS_AT_A_TIME: usize = 20_000;
 pub const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Moves what was captured in this database to the tables; returns the number of templates that had run. Other sessions are asked to
-/// hand in, and waited for at most `patience`. When another session is just doing it, nothing is taken and nothing is lost.
-pub fn flush(patience: Duration) -> Result<usize> {
+/// hand in, and waited for at most `patience`. `None` when another session is just doing it: then nothing is taken, and nothing is lost.
+pub fn flush(patience: Duration) -> Result<Option<usize>> {
     if !workload::try_flush_lock() {
-        return Ok(0);
+        return Ok(None);
     }
     let taken = take(patience);
     let templates = taken.counted.len();
     keep(taken)?;
     keep(reported()?)?;
     workload::prune(guc::capture_max_templates())?;
-    Ok(templates)
+    Ok(Some(templates))
 }
 
 /// What is on its way to the tables.
