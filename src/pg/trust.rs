@@ -12,7 +12,7 @@ use super::error::{Error, Kind, Result};
 use super::hook::Previous;
 use super::node;
 use pgrx::{pg_guard, pg_sys};
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Roles whose members are as mighty as superusers.
@@ -54,7 +54,6 @@ pub fn init() {
             EXECUTOR_START.set(hook);
         }
         pg_sys::ExecutorStart_hook = Some(executor_start);
-        pg_sys::RegisterXactCallback(Some(transaction_ended), std::ptr::null_mut());
     }
 }
 
@@ -192,12 +191,10 @@ unsafe extern "C-unwind" fn check_relations(plan: *mut pg_sys::PlannedStmt) {
     }
 }
 
-// Not guarded, since every transaction ends here; it cannot fail.
-unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    use pg_sys::XactEvent as E;
-    if matches!(event, E::XACT_EVENT_ABORT | E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE) {
-        GUARDED.store(false, Relaxed);
-    }
+/// The transaction is over. Called by the callback of what-if: one of them in every transaction of the server is enough.
+#[inline]
+pub fn transaction_over() {
+    GUARDED.store(false, Relaxed);
 }
 
 #[cfg(any(test, feature = "pg_test"))]

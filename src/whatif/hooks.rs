@@ -395,8 +395,11 @@ unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _a
             | E::XACT_EVENT_PARALLEL_ABORT
             | E::XACT_EVENT_PARALLEL_COMMIT
     );
-    if over && ACTIVE.load(Relaxed) {
-        end_session();
+    if over {
+        trust::transaction_over();
+        if ACTIVE.load(Relaxed) {
+            end_session();
+        }
     }
 }
 
