@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Statements that a session may have open at a time (cursors, functions in functions); more are not tracked.
 const MAX_RUNNING: usize = 64;
-/// Subtransactions within one another whose depth is remembered; those further in share the last one's.
+/// Subtransactions within one another whose depth is remembered; those further in leave the depth as it is until the transaction ends.
 const MAX_LEVELS: usize = 64;
 /// Samples that every template gets at once; later ones come with every doubling of its executions.
 pub const FIRST_SAMPLES: u32 = 3;

@@ -6,11 +6,12 @@
 //! Layout, little-endian: magic, version of the server, number of databases and their OIDs, number of entries and the entries,
 //! checksum of all that.
 
-use super::entry::{Counts, Key, Known, RELATIONS, TENANT, Taken, Template, mix};
+use super::entry::{Counts, Key, Known, RELATIONS, TENANT, Taken, Template};
 use super::table::Table;
 use super::{databases, hooks};
 use crate::pg::{session, shmem, startup};
 use indexpilot_core::histogram::BUCKETS;
+use indexpilot_core::workload::mix;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;

@@ -3,6 +3,7 @@
 use crate::pg::shmem::shared;
 pub use crate::pg::statement::RELATIONS;
 use indexpilot_core::histogram::BUCKETS;
+use indexpilot_core::workload::mix;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Bytes of a tenant id that are told apart.
@@ -58,15 +59,6 @@ impl Key {
         // Zero stands for nothing.
         h.max(1)
     }
-}
-
-/// The finaliser of SplitMix64: every bit of the input changes half of the output.
-#[inline]
-pub fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }
 
 /// What is known of a template beside its key.

@@ -16,7 +16,7 @@
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use super::backend::{self, Begun, Memo, Wanted};
-use super::entry::{Key, Template, mix};
+use super::entry::{Key, Template};
 use super::local::Execution;
 use super::sample::{MAX_PARAMETERS, MAX_PATH, MAX_TEXT, MAX_VALUE, Message, Refused, Ring, Use};
 use super::table::Table;
@@ -27,6 +27,7 @@ use crate::pg::single::Single;
 use crate::pg::statement::{self, Extent, Relations, Value};
 use crate::pg::variables;
 use indexpilot_core::tenant::TenantSource;
+use indexpilot_core::workload::relations_hash;
 use indexpilot_core::{literal, template};
 use pgrx::pg_sys;
 use std::cell::UnsafeCell;
@@ -281,7 +282,7 @@ unsafe fn begin(query: *mut pg_sys::QueryDesc, nested: bool) -> Option<bool> {
             return Some(sample);
         }
         let Relations { oids, count, truncated } = statement::relations(plan)?;
-        let relations_hash = oids.iter().take(count as usize).fold(0, |h, oid| mix(h ^ u64::from(*oid)));
+        let relations_hash = relations_hash(oids.get(..count as usize).unwrap_or_default());
         let template = Template { command: plan.commandType, relations: oids, relation_count: count, truncated };
         let database = pg_sys::MyDatabaseId.to_u32();
         let mut key = Key { database, role, queryid, relations_hash, nested, ..Key::EMPTY };
@@ -582,20 +583,6 @@ pub unsafe extern "C-unwind" fn at_server_exit(code: i32, _: pg_sys::Datum) {
     // Not after a crash, when the figures cannot be trusted.
     if code == 0 {
         quiet(super::dump::save);
-    }
-}
-
-/// The name of a `CmdType`, as `workload.command` has it.
-pub fn command_name(command: u32) -> &'static str {
-    use pg_sys::CmdType::*;
-    match command {
-        CMD_SELECT => "select",
-        CMD_INSERT => "insert",
-        CMD_UPDATE => "update",
-        CMD_DELETE => "delete",
-        CMD_UTILITY => "utility",
-        c if c == compat::CMD_MERGE => "merge",
-        _ => "unknown",
     }
 }
 

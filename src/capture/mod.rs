@@ -21,7 +21,7 @@ pub mod tenants;
 mod tests;
 mod uses;
 
-use crate::pg::{encoding, xact};
+use crate::pg::{encoding, statement, xact};
 use indexpilot_core::histogram::BUCKETS;
 use std::time::Duration;
 
@@ -203,7 +203,7 @@ fn captured(t: &entry::Taken) -> Captured {
         nested: t.key.nested,
         relations: t.template.relations.into_iter().take(t.template.relation_count as usize).collect(),
         relations_truncated: t.template.truncated,
-        command: hooks::command_name(t.template.command),
+        command: statement::command_name(t.template.command),
         calls: c.calls,
         errors: c.errors,
         error_ms: ms(c.error_ns),

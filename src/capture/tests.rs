@@ -1,90 +1,10 @@
-//! Tests inside a server, and functions that let a cluster test look at what capture has (built with the feature `pg_test` only).
+//! Tests inside a server.
 
 use pgrx::prelude::*;
 
 fn database() -> pg_sys::Oid {
     // SAFETY: reads a variable of the backend.
     unsafe { pg_sys::MyDatabaseId }
-}
-
-#[pg_schema]
-mod capture_test {
-    use super::*;
-    use crate::capture;
-
-    #[pg_extern]
-    fn register() -> bool {
-        capture::register_database(database())
-    }
-
-    #[pg_extern]
-    fn unregister() {
-        capture::unregister_database(database());
-    }
-
-    #[pg_extern]
-    fn clear() {
-        capture::clear(database());
-    }
-
-    /// Figures by name; none without preload.
-    #[pg_extern]
-    fn status() -> TableIterator<'static, (name!(name, String), name!(value, i64))> {
-        let s = capture::status();
-        let figures = [
-            ("entries", s.entries),
-            ("evicted", s.evicted),
-            ("dropped", s.dropped),
-            ("samples_dropped", s.samples_dropped),
-            ("samples_too_long", s.samples_too_long),
-            ("without_queryid", s.without_queryid),
-            ("untracked", s.untracked),
-            ("failures", s.failures),
-            ("bytes", s.bytes),
-            ("epoch_us", s.epoch),
-        ];
-        let rows: Vec<_> = figures.into_iter().filter(|_| s.active).map(|(name, value)| (name.to_owned(), value as i64)).collect();
-        TableIterator::new(rows)
-    }
-
-    /// Takes the counters, one document for each template.
-    #[pg_extern]
-    fn stats() -> SetOfIterator<'static, pgrx::JsonB> {
-        let all: Vec<_> = capture::take_stats(database())
-            .into_iter()
-            .map(|c| {
-                pgrx::JsonB(serde_json::json!({
-                    "role": c.role, "tenant": c.tenant, "queryid": c.queryid as i64, "relations_hash": c.relations_hash as i64,
-                    "relations": c.relations, "truncated": c.relations_truncated, "command": c.command, "calls": c.calls,
-                    "errors": c.errors, "error_ms": c.error_ms, "rows": c.rows, "total_ms": c.total_ms,
-                    "sum_squares_ms": c.sum_squares_ms, "min_ms": c.min_ms, "max_ms": c.max_ms,
-                    "histogram": c.histogram.iter().sum::<u64>(), "planner_cost": c.planner_cost,
-                    "hit": c.shared_blocks_hit, "read": c.shared_blocks_read, "temp": c.temp_blocks, "wal": c.wal_bytes,
-                }))
-            })
-            .collect();
-        SetOfIterator::new(all)
-    }
-
-    /// Takes the samples, one document each.
-    #[pg_extern]
-    fn samples() -> SetOfIterator<'static, pgrx::JsonB> {
-        let all: Vec<_> = capture::take_samples(database())
-            .into_iter()
-            .map(|s| {
-                let parameters: Vec<_> = s
-                    .parameters
-                    .iter()
-                    .map(|p| serde_json::json!({"type": p.type_oid, "value": p.value, "known": p.known}))
-                    .collect();
-                pgrx::JsonB(serde_json::json!({
-                    "role": s.role, "tenant": s.tenant, "queryid": s.queryid as i64, "relations": s.relations, "text": s.text,
-                    "search_path": s.search_path, "parameters": parameters, "literals": s.literals,
-                }))
-            })
-            .collect();
-        SetOfIterator::new(all)
-    }
 }
 
 #[pg_schema]

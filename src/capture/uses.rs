@@ -12,7 +12,7 @@ const PLACES: usize = 64;
 static CACHE: Single<[(u64, Uses); PLACES]> = Single::new([(0, Uses::NONE); PLACES]);
 
 fn place(queryid: u64) -> usize {
-    super::entry::mix(queryid) as usize % PLACES
+    indexpilot_core::workload::mix(queryid) as usize % PLACES
 }
 
 /// The variables of the statement in that text are remembered.

@@ -54,11 +54,13 @@ pub fn build(rows: impl IntoIterator<Item = Stat>, config: &Config) -> Workload 
 }
 
 /// Hash of the OIDs of a statement's base tables, ascending: with the query identifier it names a template.
+#[inline]
 pub fn relations_hash(oids: &[u32]) -> u64 {
     oids.iter().fold(0, |h, oid| mix(h ^ u64::from(*oid)))
 }
 
 /// The finaliser of SplitMix64: every bit of the input changes half of the output.
+#[inline]
 pub fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

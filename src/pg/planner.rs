@@ -9,7 +9,7 @@ use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{analyse, compat, encoding, node, query, subxact, trust};
+use super::{analyse, compat, encoding, node, query, statement, subxact, trust};
 use indexpilot_core::model::RelId;
 use indexpilot_core::profile::FieldUse;
 use indexpilot_core::tenant::TenantSource;
@@ -171,7 +171,7 @@ impl Plan<'_> {
                 .collect();
             Identity {
                 queryid: compat::query_id(plan),
-                command: command_name(plan.commandType),
+                command: statement::command_name(plan.commandType),
                 only_catalogs: tables.iter().all(|oid| *oid < FIRST_NORMAL_OID),
                 tables: tables.into_iter().filter(|oid| *oid >= FIRST_NORMAL_OID).collect(),
             }
@@ -202,19 +202,6 @@ impl Plan<'_> {
 pub fn search_path() -> String {
     // SAFETY: the string variable behind the setting (namespace.c) is never NULL after start.
     unsafe { CStr::from_ptr(pg_sys::namespace_search_path) }.to_string_lossy().into_owned()
-}
-
-/// The name of a `CmdType`, as `workload.command` has it.
-fn command_name(command: pg_sys::CmdType::Type) -> &'static str {
-    use pg_sys::CmdType::*;
-    match command {
-        CMD_SELECT => "select",
-        CMD_INSERT => "insert",
-        CMD_UPDATE => "update",
-        CMD_DELETE => "delete",
-        c if c == compat::CMD_MERGE => "merge",
-        _ => "unknown",
-    }
 }
 
 /// The captured values, as a custom plan gets them. Values of types that users made are left out: their input functions are

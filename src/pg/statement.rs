@@ -4,7 +4,7 @@
 //! # Safety
 //! The functions are given a QueryDesc, or the plan of one, between its creation and its end.
 
-use super::value;
+use super::{compat, value};
 use pgrx::{pg_sys, varlena};
 use std::ffi::c_char;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -56,6 +56,20 @@ pub fn transaction_level() -> usize {
 pub fn temporary_tables_used() -> bool {
     // SAFETY: reads a variable of the process (xact.h).
     unsafe { pg_sys::MyXactFlags & pg_sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE as i32 != 0 }
+}
+
+/// The name of a `CmdType`, as `workload.command` has it.
+pub fn command_name(command: pg_sys::CmdType::Type) -> &'static str {
+    use pg_sys::CmdType::*;
+    match command {
+        CMD_SELECT => "select",
+        CMD_INSERT => "insert",
+        CMD_UPDATE => "update",
+        CMD_DELETE => "delete",
+        CMD_UTILITY => "utility",
+        c if c == compat::CMD_MERGE => "merge",
+        _ => "unknown",
+    }
 }
 
 /// The base tables of a plan.

@@ -14,8 +14,9 @@ thread_local! {
     static REGISTERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Has `task` called once the current transaction has committed (`true`), or it or the current subtransaction aborted (`false`). Also when the session ends, because
-/// that aborts its transaction. At that time neither catalogs nor tables can be read, and `task` must not raise.
+/// Has `task` called once the current transaction has committed (`true`), or it or the current subtransaction aborted (`false`). Also
+/// when the session ends, because that aborts its transaction. At that time neither catalogs nor tables can be read, and `task` must not
+/// raise.
 pub fn at_end(task: impl FnOnce(bool) + 'static) {
     if !REGISTERED.replace(true) {
         // SAFETY: the callbacks are functions of this library, which is never unloaded.
