@@ -1,6 +1,6 @@
 //! Names and statements of the indexes we make.
 
-use crate::model::{AttNum, IndexDef, Key, TableInfo};
+use crate::model::{AccessMethod, AttNum, FIRST_EXPRESSION, IndexDef, Key, TableInfo};
 use std::fmt::Write as _;
 
 /// Longest identifier PostgreSQL keeps, in bytes (`NAMEDATALEN` - 1).
@@ -11,7 +11,13 @@ const MAX_NAME: usize = 63;
 pub fn index_name(def: &IndexDef, table: &TableInfo) -> String {
     let hash = fnv1a(describe(def, table).as_bytes()) & 0xff_ffff;
     let suffix = format!("_{hash:06x}");
-    let columns: Vec<String> = def.keys.iter().map(|k| table.column_name(k.column)).collect();
+    // Of an expression the letters and digits remain: lower(name) is lower_name.
+    let words = |text: String| {
+        let text: String = text.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+        text.split_whitespace().collect::<Vec<_>>().join("_")
+    };
+    let part = |c: AttNum| if c >= FIRST_EXPRESSION { words(table.column_name(c)) } else { table.column_name(c) };
+    let columns: Vec<String> = def.keys.iter().map(|k| part(k.column)).collect();
     let columns = columns.join("_");
     let room = MAX_NAME - "ip_".len() - "_".len() - suffix.len();
     // Both parts stay readable: when both are long, they share the room equally.
@@ -25,24 +31,36 @@ pub fn index_name(def: &IndexDef, table: &TableInfo) -> String {
 pub fn create_index(def: &IndexDef, table: &TableInfo, quote: &dyn Fn(&str) -> String, concurrently: bool) -> String {
     let mut sql = String::from(if concurrently { "CREATE INDEX CONCURRENTLY " } else { "CREATE INDEX " });
     sql.push_str(&quote(&index_name(def, table)));
-    let _ = write!(sql, " ON {}.{} USING btree ", quote(&table.schema), quote(&table.name));
-    write_columns(&mut sql, def, &|c| quote(&table.column_name(c)));
+    let _ = write!(sql, " ON {}.{} USING {} ", quote(&table.schema), quote(&table.name), def.method.name());
+    let column = |c: AttNum| match table.column(c) {
+        // An expression is the server's own text, and parentheses are never wrong around it.
+        Some(expression) if c >= FIRST_EXPRESSION => format!("({})", expression.name),
+        _ => quote(&table.column_name(c)),
+    };
+    write_columns(&mut sql, def, &column);
     sql
 }
 
 /// The definition for messages: `crm.contacts (tenant_id, created DESC) INCLUDE (name)`.
 pub fn describe(def: &IndexDef, table: &TableInfo) -> String {
     let mut text = format!("{}.{} ", table.schema, table.name);
+    if def.method != AccessMethod::Btree {
+        let _ = write!(text, "USING {} ", def.method.name());
+    }
     write_columns(&mut text, def, &|c| table.column_name(c));
     text
 }
 
 fn write_columns(out: &mut String, def: &IndexDef, name: &dyn Fn(AttNum) -> String) {
-    let keys: Vec<String> = def.keys.iter().map(|k| format!("{}{}", name(k.column), direction(*k))).collect();
+    let opclass = |k: &Key| k.opclass.name().map(|n| format!(" {n}")).unwrap_or_default();
+    let keys: Vec<String> = def.keys.iter().map(|k| format!("{}{}{}", name(k.column), opclass(k), direction(*k))).collect();
     let _ = write!(out, "({})", keys.join(", "));
     if !def.include.is_empty() {
         let include: Vec<String> = def.include.iter().map(|c| name(*c)).collect();
         let _ = write!(out, " INCLUDE ({})", include.join(", "));
+    }
+    if let Some(predicate) = &def.predicate {
+        let _ = write!(out, " WHERE {predicate}");
     }
 }
 

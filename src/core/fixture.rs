@@ -7,6 +7,7 @@ pub fn column(attnum: AttNum, name: &str, n_distinct: f64) -> ColumnInfo {
     ColumnInfo {
         attnum,
         name: name.into(),
+        reads: Vec::new(),
         type_name: "integer".into(),
         avg_width: 4,
         align: 4,
@@ -16,6 +17,7 @@ pub fn column(attnum: AttNum, name: &str, n_distinct: f64) -> ColumnInfo {
         sortable: true,
         dedup: true,
         expressed: None,
+        search: Vec::new(),
     }
 }
 
@@ -31,6 +33,7 @@ pub fn table(rel: u32, name: &str, rows: f64, columns: &[&str]) -> TableInfo {
         columns: columns.iter().enumerate().map(|(i, c)| column(i as AttNum + 1, c, distinct(i))).collect(),
         indexes: Vec::new(),
         writes: WriteRates { updated_columns: BTreeMap::new(), ..WriteRates::default() },
+        conditions: BTreeMap::new(),
         refused: None,
     }
 }
@@ -46,7 +49,11 @@ pub fn catalog(tables: impl IntoIterator<Item = TableInfo>) -> Catalog {
 pub fn usage(rel: u32, predicates: &[(AttNum, PredicateKind, f64)]) -> RelationUse {
     RelationUse {
         rel: RelId(rel),
-        predicates: predicates.iter().map(|&(column, kind, selectivity)| Predicate { column, kind, selectivity }).collect(),
+        predicates: predicates
+            .iter()
+            .map(|&(column, kind, selectivity)| Predicate { column, kind, selectivity, by: Vec::new() })
+            .collect(),
+        conditions: Vec::new(),
         order: Vec::new(),
         limited: false,
         group: Vec::new(),

@@ -31,42 +31,127 @@ pub type Timestamp = f64;
 /// Size of a page, as PostgreSQL is built by every distribution (`BLCKSZ`).
 pub const PAGE: Bytes = 8192;
 
-/// One key of a B-tree index: a column and its direction.
+/// From this number on, a [`ColumnInfo`] is not a column of the table but an expression over its columns, numbered by the snapshot. A
+/// table has at most 1600 columns (`MaxHeapAttributeNumber`).
+pub const FIRST_EXPRESSION: AttNum = 2001;
+
+/// How an index is organised (`pg_am.amname`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessMethod {
+    #[default]
+    Btree,
+    Hash,
+    Gin,
+    Gist,
+    Spgist,
+    Brin,
+}
+
+impl AccessMethod {
+    /// Its name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            AccessMethod::Btree => "btree",
+            AccessMethod::Hash => "hash",
+            AccessMethod::Gin => "gin",
+            AccessMethod::Gist => "gist",
+            AccessMethod::Spgist => "spgist",
+            AccessMethod::Brin => "brin",
+        }
+    }
+}
+
+/// The operator class of a key, as far as it is not the default one of the column's type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpClass {
+    #[default]
+    Default,
+    /// Compares bytes, so that it serves `LIKE 'x%'` in every collation: by the type of the column.
+    TextPattern,
+    VarcharPattern,
+    BpcharPattern,
+    /// Trigrams, of the extension pg_trgm, for gin and gist.
+    GinTrigram,
+    GistTrigram,
+    /// `jsonb_path_ops`: containment only, and smaller.
+    JsonbPath,
+}
+
+impl OpClass {
+    /// Its name in SQL; `None` for the default, which is not written down.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            OpClass::Default => None,
+            OpClass::TextPattern => Some("text_pattern_ops"),
+            OpClass::VarcharPattern => Some("varchar_pattern_ops"),
+            OpClass::BpcharPattern => Some("bpchar_pattern_ops"),
+            OpClass::GinTrigram => Some("gin_trgm_ops"),
+            OpClass::GistTrigram => Some("gist_trgm_ops"),
+            OpClass::JsonbPath => Some("jsonb_path_ops"),
+        }
+    }
+}
+
+/// One key of an index: a column (or expression), its direction and its operator class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
     pub column: AttNum,
     pub descending: bool,
     pub nulls_first: bool,
+    #[serde(default)]
+    pub opclass: OpClass,
 }
 
 impl Key {
     /// Ascending, nulls last: what `CREATE INDEX` does when nothing is said.
     pub fn asc(column: AttNum) -> Self {
-        Key { column, descending: false, nulls_first: false }
+        Key { column, descending: false, nulls_first: false, opclass: OpClass::Default }
     }
 
     /// Descending, nulls first: what `DESC` alone means.
     pub fn desc(column: AttNum) -> Self {
-        Key { column, descending: true, nulls_first: true }
+        Key { column, descending: true, nulls_first: true, opclass: OpClass::Default }
+    }
+
+    /// The key with an operator class.
+    pub fn with(self, opclass: OpClass) -> Self {
+        Key { opclass, ..self }
     }
 }
 
-/// A plain B-tree index: the definition, not an object in a database. Equal definitions are equal values.
+/// An index: the definition, not an object in a database. Equal definitions are equal values.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct IndexDef {
     pub table: RelId,
     pub keys: Vec<Key>,
     /// INCLUDE columns, ascending and without the key columns.
     pub include: Vec<AttNum>,
+    #[serde(default)]
+    pub method: AccessMethod,
+    /// The condition of a partial index, in SQL as the server prints it.
+    #[serde(default)]
+    pub predicate: Option<String>,
 }
 
 impl IndexDef {
-    /// The definition in canonical form: INCLUDE columns sorted, without duplicates and without key columns.
+    /// A B-tree of the whole table in canonical form: INCLUDE columns sorted, without duplicates and without key columns.
     pub fn new(table: RelId, keys: Vec<Key>, include: impl IntoIterator<Item = AttNum>) -> Self {
         let mut include: Vec<AttNum> = include.into_iter().filter(|c| keys.iter().all(|k| k.column != *c)).collect();
         include.sort_unstable();
         include.dedup();
-        IndexDef { table, keys, include }
+        IndexDef { table, keys, include, method: AccessMethod::Btree, predicate: None }
+    }
+
+    /// The same index organised in another way.
+    pub fn by(self, method: AccessMethod) -> Self {
+        IndexDef { method, ..self }
+    }
+
+    /// The same index of those rows only that pass the condition.
+    pub fn partial(self, predicate: &str) -> Self {
+        IndexDef { predicate: Some(predicate.to_owned()), ..self }
     }
 
     /// All columns the index stores, keys first.
@@ -74,27 +159,34 @@ impl IndexDef {
         self.keys.iter().map(|k| k.column).chain(self.include.iter().copied())
     }
 
-    /// True when every scan that `other` can serve, this index can serve too: `other`'s keys are a prefix of ours (in the same
-    /// or in the wholly reversed direction) and its INCLUDE columns are stored here.
+    /// True when every scan that `other` can serve, this index can serve too: of B-trees, `other`'s keys are a prefix of ours (in the
+    /// same or in the wholly reversed direction) and its INCLUDE columns are stored here; of others, the keys are the same. A partial
+    /// index serves only what has its condition.
     pub fn covers(&self, other: &IndexDef) -> bool {
-        if self.table != other.table || other.keys.len() > self.keys.len() {
+        let whole = self.predicate.is_none() || self.predicate == other.predicate;
+        if self.table != other.table || self.method != other.method || !whole || other.keys.len() > self.keys.len() {
             return false;
         }
+        if self.method != AccessMethod::Btree {
+            return self.keys == other.keys;
+        }
         let same = self.keys.iter().zip(&other.keys).all(|(a, b)| a == b);
-        let reversed = self
-            .keys
-            .iter()
-            .zip(&other.keys)
-            .all(|(a, b)| a.column == b.column && a.descending != b.descending && a.nulls_first != b.nulls_first);
+        let reversed = self.keys.iter().zip(&other.keys).all(|(a, b)| {
+            (a.column, a.opclass) == (b.column, b.opclass) && a.descending != b.descending && a.nulls_first != b.nulls_first
+        });
         (same || reversed) && other.include.iter().all(|c| self.columns().any(|d| d == *c))
     }
 }
 
-/// What the planner's statistics say of one column.
+/// What the planner's statistics say of one column, or of an expression over columns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ColumnInfo {
+    /// From [`FIRST_EXPRESSION`] on, an expression.
     pub attnum: AttNum,
+    /// Of an expression: its text in SQL, as the server prints it.
     pub name: String,
+    /// The columns that an expression reads; empty for a column.
+    pub reads: Vec<AttNum>,
     /// Name of the type, for messages.
     pub type_name: String,
     /// Average stored width in bytes, not aligned.
@@ -113,6 +205,21 @@ pub struct ColumnInfo {
     pub dedup: bool,
     /// Share of the tenants (0 to 1) that express this field, from the genome; `None` when the genome says nothing of it.
     pub expressed: Option<f64>,
+    /// What a gin, gist or spgist index would hold of it, found by sampling; only where a query could use one.
+    pub search: Vec<SearchKeys>,
+}
+
+/// What an index that is not ordered by the values themselves holds of a column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchKeys {
+    pub method: AccessMethod,
+    pub opclass: OpClass,
+    /// Keys of a row, on average: the elements of an array, the words of a text.
+    pub per_row: f64,
+    /// Different keys in the whole table.
+    pub distinct: f64,
+    /// Average width of a key in bytes.
+    pub width: f64,
 }
 
 /// An index that exists.
@@ -120,7 +227,8 @@ pub struct ColumnInfo {
 pub struct ExistingIndex {
     pub oid: u32,
     pub name: String,
-    /// The definition when it is a plain B-tree without predicate, expression or foreign operator class; otherwise `None`.
+    /// The definition; `None` when it cannot be written as an [`IndexDef`] (an operator class or collation of its own, an expression
+    /// that the workload does not have).
     pub def: Option<IndexDef>,
     pub unique: bool,
     /// Valid, ready and live: the planner may use it.
@@ -151,6 +259,8 @@ pub struct TableInfo {
     pub columns: Vec<ColumnInfo>,
     pub indexes: Vec<ExistingIndex>,
     pub writes: WriteRates,
+    /// Conditions that a partial index may have, in SQL, and the share of rows (0 to 1) that pass each.
+    pub conditions: BTreeMap<String, f64>,
     /// Why no index may be made on it (partitioned, temporary, foreign, catalog, extension's, ...); `None` when one may.
     pub refused: Option<String>,
 }
@@ -189,6 +299,10 @@ pub enum PredicateKind {
     Range,
     /// `column = column of another relation`: an equality once that relation has been read
     Join,
+    /// `LIKE 'x%'` and the like: a range of a B-tree whose operator class is named in [`Predicate::by`]
+    Prefix,
+    /// What a B-tree cannot search: containment, overlap, full text, parts of texts; [`Predicate::by`] says what can
+    Search,
 }
 
 /// One indexable restriction of one column.
@@ -198,6 +312,20 @@ pub struct Predicate {
     pub kind: PredicateKind,
     /// Share of the table's rows that pass (0 to 1); for a join, one over the number of distinct values.
     pub selectivity: f64,
+    /// The access methods and operator classes that serve it, where a B-tree of the default class does not.
+    #[serde(default)]
+    pub by: Vec<(AccessMethod, OpClass)>,
+}
+
+/// A condition of a query on one table that has no parameter in it, so that a partial index may have it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    /// In SQL, as the server prints it.
+    pub sql: String,
+    /// The columns it reads, ascending.
+    pub columns: Vec<AttNum>,
+    /// Share of the table's rows that pass (0 to 1).
+    pub selectivity: f64,
 }
 
 /// How one query uses one relation. A self-join has two of them.
@@ -205,6 +333,9 @@ pub struct Predicate {
 pub struct RelationUse {
     pub rel: RelId,
     pub predicates: Vec<Predicate>,
+    /// Its conditions without parameters, each one of the query's ANDed conditions.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
     /// The leading part of the wanted sort order (ORDER BY, GROUP BY, DISTINCT, merge join) that lies in this relation.
     pub order: Vec<Key>,
     /// The query stops after a few rows in that order (LIMIT).

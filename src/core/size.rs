@@ -206,7 +206,12 @@ fn deduplicated_leaves(keys: &[&ColumnInfo], rows: f64) -> f64 {
     null_patterns(keys).iter().map(leaves).sum()
 }
 
-/// Size of the index `def` when it is built now on `table`. A column that the table does not have counts for nothing.
+/// Size of the index `def` when it is built now on `table`, by its access method.
+pub fn of(def: &IndexDef, table: &TableInfo) -> Size {
+    btree(def, table)
+}
+
+/// Size of the B-tree `def` when it is built now on `table`. A column that the table does not have counts for nothing.
 pub fn btree(def: &IndexDef, table: &TableInfo) -> Size {
     let rows = table.rows.max(0.0).floor();
     if rows < 1.0 {

@@ -2,7 +2,9 @@
 
 use super::error::{Error, Kind, Result};
 use super::{node, relinfo, spi, subxact};
-use indexpilot_core::model::{AttNum, Catalog, ColumnInfo, ExistingIndex, IndexDef, Key, PAGE, RelId, TableInfo, WriteRates};
+use indexpilot_core::model::{
+    AttNum, Catalog, ColumnInfo, ExistingIndex, IndexDef, Key, OpClass, PAGE, RelId, TableInfo, WriteRates,
+};
 use pgrx::pg_sys;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -170,6 +172,7 @@ fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>) -> TableI
         name: row.name,
         rows,
         bytes: row.bytes,
+        conditions: BTreeMap::new(),
         columns: columns.iter().map(|c| column(c, rows, unique.contains(&c.attnum))).collect(),
         indexes: indexes.into_iter().map(|i| index(rel, i, columns)).collect(),
     }
@@ -210,6 +213,7 @@ fn column(c: &ColumnRow, rows: f64, unique: bool) -> ColumnInfo {
     ColumnInfo {
         attnum: c.attnum,
         name: c.name.clone(),
+        reads: Vec::new(),
         type_name: c.type_name.clone(),
         avg_width: average_width(c).max(0) as u32,
         align: match c.align.as_str() {
@@ -224,6 +228,7 @@ fn column(c: &ColumnRow, rows: f64, unique: bool) -> ColumnInfo {
         sortable: sortable(type_oid),
         dedup: deduplicates(type_oid, collation),
         expressed: None,
+        search: Vec::new(),
     }
 }
 
@@ -240,6 +245,7 @@ fn index(rel: RelId, i: IndexRow, columns: &[ColumnRow]) -> ExistingIndex {
             column: *column,
             descending: option & DESCENDING != 0,
             nulls_first: option & NULLS_FIRST != 0,
+            opclass: OpClass::Default,
         });
         IndexDef::new(rel, keys.collect(), i.columns.iter().skip(i.keys).copied())
     });

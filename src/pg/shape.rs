@@ -8,7 +8,7 @@
 
 use super::node::{cast, list, members, strip_relabel};
 use super::{compat, relinfo};
-use indexpilot_core::model::{AttNum, Key, Predicate, PredicateKind, RelId, RelationUse};
+use indexpilot_core::model::{AttNum, Key, OpClass, Predicate, PredicateKind, RelId, RelationUse};
 use pgrx::pg_sys::{self, NodeTag as T};
 use std::ptr::null_mut;
 
@@ -85,6 +85,7 @@ pub unsafe fn read(
         Some(RelationUse {
             rel: RelId((*rte).relid.to_u32()),
             predicates,
+            conditions: Vec::new(),
             limited: !order.is_empty() && (*root).limit_tuples > 0.0,
             order,
             group: reader.group(),
@@ -234,7 +235,7 @@ impl Reader {
                 .map(|(Condition { column, kind }, clauses)| {
                     let selectivity =
                         pg_sys::clauselist_selectivity(self.root, clauses, 0, pg_sys::JoinType::JOIN_INNER, null_mut());
-                    Predicate { column, kind, selectivity }
+                    Predicate { column, kind, selectivity, by: Vec::new() }
                 })
                 .collect()
         }
@@ -282,6 +283,7 @@ impl Reader {
                     column: (*var).varattno,
                     kind: PredicateKind::Join,
                     selectivity: 1.0 / self.distinct(var).max(1.0),
+                    by: Vec::new(),
                 })
                 .collect()
         }
@@ -328,6 +330,7 @@ impl Reader {
                     column: (*var).varattno,
                     descending: compat::descending(&*key),
                     nulls_first: (*key).pk_nulls_first,
+                    opclass: OpClass::Default,
                 });
             }
         }

@@ -3,7 +3,7 @@
 use crate::pg::catalog;
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::indexstmt;
-use indexpilot_core::model::{AttNum, IndexDef, Key, RelId};
+use indexpilot_core::model::{AttNum, IndexDef, Key, OpClass, RelId};
 use std::ffi::CString;
 
 /// Longest identifier in bytes (`NAMEDATALEN` - 1).
@@ -43,7 +43,7 @@ pub fn parse(text: &str) -> Result<IndexDef> {
                 return Err(Error::new(Kind::NotSupported, format!("column \"{}\" cannot be the key of a B-tree index", k.column))
                     .detail("Its type has no default operator class for B-trees."));
             }
-            Ok(Key { column, descending: k.descending, nulls_first: k.nulls_first })
+            Ok(Key { column, descending: k.descending, nulls_first: k.nulls_first, opclass: OpClass::Default })
         })
         .collect::<Result<Vec<Key>>>()?;
     let include = written.include.iter().map(|c| column(c)).collect::<Result<Vec<AttNum>>>()?;

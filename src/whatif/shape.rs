@@ -29,6 +29,7 @@ fn inserted_into(rel: RelId) -> RelationUse {
     RelationUse {
         rel,
         predicates: Vec::new(),
+        conditions: Vec::new(),
         order: Vec::new(),
         limited: false,
         group: Vec::new(),

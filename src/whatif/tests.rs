@@ -413,7 +413,7 @@ mod tests {
             "CREATE INDEX CONCURRENTLY ON orders USING btree (customer_id, created DESC NULLS LAST) INCLUDE (total)",
         )
         .unwrap();
-        let key = Key { column: created, descending: true, nulls_first: false };
+        let key = Key { nulls_first: false, ..Key::desc(created) };
         assert_eq!(def, IndexDef::new(orders, vec![Key::asc(customer), key], [total]));
         for (text, state) in [
             ("CREATE INDEX ON orders USING hash (id)", "0A000"),

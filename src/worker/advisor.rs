@@ -318,7 +318,7 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
         let Some(table) = tables.table(def.table) else {
             return Err(Error::internal("table vanished while it was looked at"));
         };
-        let size = indexpilot_core::size::btree(&def, table);
+        let size = indexpilot_core::size::of(&def, table);
         bytes += size.bytes;
         names.push(indexpilot_core::ddl::describe(&def, table));
         with.push((def, size));

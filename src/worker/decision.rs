@@ -141,7 +141,7 @@ fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, in_words: String, que
         columns: def.keys.iter().map(|k| table.column_name(k.column)).collect(),
         definition: ddl::create_index(def, table, &|name| pgrx::spi::quote_identifier(name), true),
         index_def: json!(def),
-        estimated_bytes: indexpilot_core::size::btree(def, table).bytes as i64,
+        estimated_bytes: indexpilot_core::size::of(def, table).bytes as i64,
         estimated_build_ms: None,
         cost_before: None,
         cost_after: None,

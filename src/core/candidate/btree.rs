@@ -13,12 +13,13 @@ const MAX_RANGES: usize = 3;
 /// The strongest restriction of each column: an equality hides a range on the same column.
 pub(super) fn restrictions(usage: &RelationUse) -> BTreeMap<AttNum, (PredicateKind, f64)> {
     let mut strongest: BTreeMap<AttNum, (PredicateKind, f64)> = BTreeMap::new();
-    for p in &usage.predicates {
+    for p in usage.predicates.iter().filter(|p| p.by.is_empty()) {
         let rank = |k: PredicateKind| match k {
             PredicateKind::Equal => 0,
             PredicateKind::In => 1,
             PredicateKind::Range => 2,
             PredicateKind::Join => 3,
+            PredicateKind::Prefix | PredicateKind::Search => 4,
         };
         let entry = strongest.entry(p.column).or_insert((p.kind, p.selectivity));
         if rank(p.kind) < rank(entry.0) {

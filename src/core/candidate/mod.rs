@@ -120,7 +120,7 @@ pub fn generate(queries: &[Query], catalog: &Catalog, config: &Config) -> Genera
         .filter_map(|(_, def)| {
             let table = catalog.table(def.table)?;
             let queries = (0..queries.len()).filter(|&q| may_use(&queries[q], &def)).collect();
-            Some(Candidate { size: size::btree(&def, table), def, queries })
+            Some(Candidate { size: size::of(&def, table), def, queries })
         })
         .collect();
     Generated { candidates, rejected }

@@ -140,6 +140,7 @@ fn any_use() -> impl Strategy<Value = RelationUse> {
         column,
         descending,
         nulls_first,
+        opclass: crate::model::OpClass::Default,
     });
     (
         (1..3_u32, prop::collection::vec((1..7_i16, kind, 1e-6..1.0_f64), 0..5), prop::collection::vec(key, 0..3)),
