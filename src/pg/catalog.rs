@@ -35,7 +35,9 @@ const TABLES: &str = "
            coalesce(s.n_tup_del, 0) AS deletes, coalesce(s.n_tup_hot_upd, 0) AS hot_updates,
            -- A rate from less than an hour would be noise.
            greatest(1.0, extract(epoch FROM pg_catalog.now() - coalesce(d.stats_reset, pg_catalog.pg_postmaster_start_time()))
-                         / 3600.0)::float8 AS hours
+                         / 3600.0)::float8 AS hours,
+           (SELECT t.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace t ON t.oid = e.extnamespace
+             WHERE e.extname = 'pg_trgm') AS trigram_schema
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid
@@ -88,6 +90,7 @@ struct TableRow {
     deletes: f64,
     hot_updates: f64,
     hours: f64,
+    trigram_schema: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -123,7 +126,7 @@ struct IndexRow {
 }
 
 /// The tables as they are now: columns with statistics, indexes, writes, and why no index may be made where none may. Tables that do
-/// not exist are left out. `expressed` and `updated_columns` are for others to fill.
+/// not exist are left out. `expressed`, `tenant` and `updated_columns` are for others to fill.
 ///
 /// # Errors
 /// Those of the queries, which read catalogs only.
@@ -173,6 +176,8 @@ fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>) -> TableI
         rows,
         bytes: row.bytes,
         conditions: BTreeMap::new(),
+        trigram_schema: row.trigram_schema,
+        foreign_keys: Vec::new(),
         columns: columns.iter().map(|c| column(c, rows, unique.contains(&c.attnum))).collect(),
         indexes: indexes.into_iter().map(|i| index(rel, i, columns)).collect(),
     }
@@ -228,6 +233,7 @@ fn column(c: &ColumnRow, rows: f64, unique: bool) -> ColumnInfo {
         sortable: sortable(type_oid),
         dedup: deduplicates(type_oid, collation),
         expressed: None,
+        tenant: false,
         search: Vec::new(),
     }
 }
