@@ -1,7 +1,7 @@
 //! The result: what each chosen index brings, and why the others were left.
 
 use super::problem::Problem;
-use super::validate::{self, Validated, users};
+use super::validate::{self, Ask, Validated, users};
 use super::{Choice, Config, SelectError, Selection};
 use crate::candidate::{Candidate, Rejected};
 use crate::ddl;
@@ -27,7 +27,7 @@ pub(super) fn selection(found: Found<'_>, memo: &mut Memo<'_>, config: &Config) 
     let mut chosen = Vec::new();
     for &c in &best.set {
         let without: Vec<CandidateIdx> = best.set.iter().copied().filter(|other| *other != c).collect();
-        let saved = query_objective(problem, &validate::set(problem, memo, &without)?) - query_objective(problem, &best);
+        let saved = query_objective(problem, &validate::set(problem, memo, &without, Ask::Near)?) - query_objective(problem, &best);
         chosen.push(Choice { candidate: c, queries: users(&best, c), saved: saved.max(0.0), write_cost: problem.items[c].write });
     }
     chosen.sort_by(|a, b| b.saved.total_cmp(&a.saved).then(a.candidate.cmp(&b.candidate)));

@@ -15,6 +15,7 @@ mod explore;
 mod greedy;
 mod milp;
 mod problem;
+mod template;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -27,7 +28,7 @@ use crate::candidate::{Candidate, Generated, Rejected, canonical_order};
 use crate::model::{Bytes, CandidateIdx, Catalog, Cost, Query, QueryIdx};
 use crate::whatif::{Cancelled, CostOracle, Memo, Unplannable};
 use problem::Problem;
-use validate::Validated;
+use validate::{Ask, Validated};
 
 /// Relative gap at which the solver may stop.
 const GAP: f64 = 2e-3;
@@ -143,7 +144,7 @@ pub fn solve(
     }
     problem.price_sizes();
 
-    let nothing = validate::set(&problem, &mut memo, &[])?;
+    let nothing = validate::set(&problem, &mut memo, &[], Ask::Exact)?;
     let mut best = Validated { method: Method::Milp, ..nothing.clone() };
     let mut bound = problem.lower_bound();
     let mut forbidden_before = usize::MAX;
@@ -171,10 +172,18 @@ pub fn solve(
                 continue;
             }
             seen.push(set.clone());
-            let validated = validate::set(&problem, &mut memo, &set)?;
+            let validated = validate::set(&problem, &mut memo, &set, Ask::Near)?;
             changed |= problem.learn(&validated);
+            for &q in &order {
+                changed |= !explore::predict(q, &mut problem, &set).is_empty();
+            }
             if validated.allowed && problem.better(&validated, &best) {
-                best = Validated { method, ..validated };
+                // What was inferred may be wrong by a little; what is returned is not.
+                let exact = validate::set(&problem, &mut memo, &set, Ask::Exact)?;
+                changed |= problem.learn(&exact);
+                if exact.allowed && problem.better(&exact, &best) {
+                    best = Validated { method, ..exact };
+                }
             }
         }
         let news = changed || problem.forbidden_len() != forbidden_before;
@@ -183,7 +192,11 @@ pub fn solve(
             break;
         }
     }
-    let best = validate::tidy(&problem, &mut memo, best)?;
+    let tidied = validate::tidy(&problem, &mut memo, best.clone())?;
+    let tidied = Validated { method: best.method, ..validate::set(&problem, &mut memo, &tidied.set, Ask::Exact)? };
+    if tidied.allowed && !problem.better(&best, &tidied) {
+        best = tidied;
+    }
     explain::selection(
         explain::Found { queries, catalog, candidates, rejected, problem: &problem, nothing, best, bound },
         &mut memo,
