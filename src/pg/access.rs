@@ -48,6 +48,21 @@ pub struct Leaf {
 /// An index path whose cost the planner asked for: its address, and the loops it was asked for.
 pub type Costed = (*mut pg_sys::IndexPath, f64);
 
+/// `path` is the parallel twin of `before`: the planner makes it right after, alike in all that is set before it is priced, and frees
+/// it when it is of no use, which it does to no other index path (build_index_paths, indxpath.c; add_partial_path, pathnode.c).
+///
+/// # Safety
+/// `before` is an index path that is no such twin; `path` is one that is being priced.
+pub unsafe fn is_twin(path: *const pg_sys::IndexPath, before: *const pg_sys::IndexPath) -> bool {
+    // SAFETY: both are live: `before` is never freed while the planner runs.
+    unsafe {
+        let (a, b) = (&*path, &*before);
+        (a.indexinfo, a.indexclauses, a.indexorderbys, a.indexscandir)
+            == (b.indexinfo, b.indexclauses, b.indexorderbys, b.indexscandir)
+            && (a.path.pathtype, a.path.pathkeys, a.path.param_info) == (b.path.pathtype, b.path.pathkeys, b.path.param_info)
+    }
+}
+
 /// All scans of a relation, when its paths are complete: those that were `costed` with what a bitmap of them costs, and those that the
 /// planner kept.
 ///
@@ -60,7 +75,7 @@ pub unsafe fn scans(
     costed: &[Costed],
 ) -> Vec<Scan> {
     let mut found = Vec::new();
-    // SAFETY: index paths are never freed by add_path (pathnode.c), and their costs are filled in by cost_index after it asked for the
+    // SAFETY: index paths but for parallel twins are never freed (add_path, pathnode.c), and their costs are filled in by cost_index after it asked for the
     // index's part. Bitmap paths are made as create_index_paths and create_partial_bitmap_paths do (indxpath.c, allpaths.c).
     unsafe {
         for &(path, loops) in costed {
@@ -70,6 +85,15 @@ pub unsafe fn scans(
             }
             if (*index).amhasgettuple {
                 found.push(scan(root, table, &raw mut (*path).path, (*index).indexoid, false));
+                if (*index).amcanparallel && (*rel).consider_parallel && required_outer(&raw const (*path).path).is_null() {
+                    // The twin, priced once more on a copy that stays.
+                    let twin = pg_sys::palloc(size_of::<pg_sys::IndexPath>()).cast::<pg_sys::IndexPath>();
+                    *twin = *path;
+                    pg_sys::cost_index(twin, root, loops, true);
+                    if (*twin).path.parallel_workers > 0 {
+                        found.push(scan(root, table, &raw mut (*twin).path, (*index).indexoid, false));
+                    }
+                }
             }
             let bitmap = (*index).amhasgetbitmap
                 && !(*path).path.parallel_aware

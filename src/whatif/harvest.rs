@@ -16,6 +16,8 @@ use std::cell::RefCell;
 struct State {
     /// Asked for, and not yet read, since their costs are filled in later.
     costed: Vec<Costed>,
+    /// The scans of a relation are being read, which prices some of them once more.
+    reading: bool,
     /// The scans of each relation, in the order in which the planner comes to them.
     relations: Vec<Vec<Scan>>,
     /// The join search was replaced; what it was before.
@@ -70,10 +72,17 @@ pub(super) fn end() {
 }
 
 /// The planner asks an index for the cost of a path.
-pub(super) fn costed(path: *mut pg_sys::IndexPath, loops: f64) {
+///
+/// # Safety
+/// `path` is being priced in this very planner call.
+pub(super) unsafe fn costed(path: *mut pg_sys::IndexPath, loops: f64) {
     STATE.with_borrow_mut(|s| {
-        if let Some(state) = s {
-            state.costed.push((path, loops));
+        if let Some(state) = s.as_mut().filter(|s| !s.reading) {
+            // SAFETY: the list holds no twins, and paths of this relation only, since it is emptied with each.
+            let twin = state.costed.last().is_some_and(|(before, _)| unsafe { access::is_twin(path, *before) });
+            if !twin {
+                state.costed.push((path, loops));
+            }
         }
     });
 }
@@ -83,7 +92,11 @@ pub(super) fn costed(path: *mut pg_sys::IndexPath, loops: f64) {
 /// # Safety
 /// The arguments are those of `set_rel_pathlist_hook`.
 pub(super) unsafe fn relation(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo, rte: *mut pg_sys::RangeTblEntry) {
-    let Some(costed) = STATE.with_borrow_mut(|s| s.as_mut().map(|s| std::mem::take(&mut s.costed))) else { return };
+    let take = |s: &mut State| {
+        s.reading = true;
+        std::mem::take(&mut s.costed)
+    };
+    let Some(costed) = STATE.with_borrow_mut(|s| s.as_mut().map(take)) else { return };
     // SAFETY: the planner's own state for this relation.
     unsafe {
         if (*rte).rtekind == pg_sys::RTEKind::RTE_RELATION && !(*rte).inh {
@@ -95,6 +108,11 @@ pub(super) unsafe fn relation(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::
             });
         }
     }
+    STATE.with_borrow_mut(|s| {
+        if let Some(state) = s {
+            state.reading = false;
+        }
+    });
 }
 
 /// Joins relations by their cheapest paths alone.

@@ -318,7 +318,8 @@ unsafe extern "C-unwind" fn cost(
     correlation: *mut f64,
     pages: *mut f64,
 ) {
-    harvest::costed(path, loops);
+    // SAFETY: the path is being priced.
+    unsafe { harvest::costed(path, loops) };
     // SAFETY: passes on what the planner handed in; the path names its index.
     let oid = unsafe {
         relinfo::btree_cost(root, path, loops, startup, total, selectivity, correlation, pages);

@@ -106,7 +106,10 @@ impl Templates {
             for choice in &choices {
                 let with = |(set, cost): &(Vec<CandidateIdx>, Cost)| {
                     let (set, cost) = (set.clone(), *cost);
-                    choice.iter().map(move |(more, indexes)| (set.iter().chain(*indexes).copied().collect(), cost + more)).collect::<Vec<_>>()
+                    choice
+                        .iter()
+                        .map(move |(more, indexes)| (set.iter().chain(*indexes).copied().collect(), cost + more))
+                        .collect::<Vec<_>>()
                 };
                 partial = partial.iter().flat_map(with).collect();
             }
@@ -151,8 +154,12 @@ impl Templates {
             let to_pay = |c: &CandidateIdx| if set.contains(c) { 0.0 } else { price(*c) };
             let total = |(more, indexes): &(f64, &[CandidateIdx])| weight * more + indexes.iter().map(to_pay).sum::<f64>();
             // The first of the cheapest.
-            let (_, (more, indexes)) =
-                self.choices(leaf).into_iter().map(|c| (total(&c), c)).filter(|(t, _)| t.is_finite()).min_by(|a, b| a.0.total_cmp(&b.0))?;
+            let (_, (more, indexes)) = self
+                .choices(leaf)
+                .into_iter()
+                .map(|c| (total(&c), c))
+                .filter(|(t, _)| t.is_finite())
+                .min_by(|a, b| a.0.total_cmp(&b.0))?;
             cost += more;
             set.extend(indexes);
         }
