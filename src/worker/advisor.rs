@@ -163,6 +163,8 @@ pub fn advise(
         weigh_writes: weights.is_some(),
     };
     let weighed = weigh(studies, &limits)?;
+    let s = &weighed.selection;
+    pgrx::debug1!("indexpilot: select: planner calls {}, candidates {}, gap {:.5}", s.planner_calls, s.candidates.len(), s.gap);
     Ok(decision::draw(&weighed).into_iter().map(Decision::from).collect())
 }
 
