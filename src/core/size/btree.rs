@@ -11,19 +11,8 @@
 //! - A page above the leaves is filled until 30 % is free and holds only key columns [nbtsort.c].
 //! - One page more holds the metadata.
 
-use crate::model::{Bytes, ColumnInfo, IndexDef, PAGE, TableInfo};
-
-/// What an index will be once built.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Size {
-    /// All pages: metadata, inner pages and leaves.
-    pub pages: u64,
-    pub bytes: Bytes,
-    /// Rows that the index points to.
-    pub tuples: f64,
-    /// Levels above the leaves; 0 when the root is a leaf (PostgreSQL's `tree_height`).
-    pub height: u32,
-}
+use super::Size;
+use crate::model::{ColumnInfo, IndexDef, PAGE, TableInfo};
 
 const TUPLE_HEADER: f64 = 8.0;
 /// The header with the null bitmap of up to 32 columns.
@@ -204,11 +193,6 @@ fn deduplicated_leaves(keys: &[&ColumnInfo], rows: f64) -> f64 {
         grouped_leaves(rows, distinct_keys(present, rows), pattern_tuple(keys.len(), present))
     };
     null_patterns(keys).iter().map(leaves).sum()
-}
-
-/// Size of the index `def` when it is built now on `table`, by its access method.
-pub fn of(def: &IndexDef, table: &TableInfo) -> Size {
-    btree(def, table)
 }
 
 /// Size of the B-tree `def` when it is built now on `table`. A column that the table does not have counts for nothing.
