@@ -3,6 +3,8 @@
 //! Nothing is created: the planner is told of the indexes by a hook, for the one planner call that asks (see `hooks`).
 
 mod definition;
+#[cfg(any(test, feature = "pg_test"))]
+mod forms_tests;
 mod hooks;
 mod oracle;
 mod profile;
@@ -11,7 +13,7 @@ mod shape;
 mod tests;
 
 pub use crate::pg::planner::{Parameter, Sample, TenantKeys};
-pub use definition::parse as parse_definition;
+pub use definition::Hypothetical;
 pub use hooks::init;
 pub use oracle::Oracle;
 pub use profile::profile;
@@ -20,9 +22,9 @@ pub use shape::shape;
 use crate::guc;
 use crate::pg::error::Result;
 use crate::pg::planner;
-use indexpilot_core::model::{Cost, IndexDef};
-use indexpilot_core::size::Size;
+use indexpilot_core::model::Cost;
 use pgrx::pg_sys;
+use std::rc::Rc;
 
 /// What the planner said.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +44,7 @@ pub struct Planned {
 ///
 /// # Errors
 /// As [`planner::with_statement`]; `Prerequisite` when the hooks are not installed; `InUse` when called while planning.
-pub fn plan(sample: &Sample, with: &[(IndexDef, Size)], hide: &[pg_sys::Oid], explain: bool) -> Result<Planned> {
+pub fn plan(sample: &Sample, with: &[Rc<Hypothetical>], hide: &[pg_sys::Oid], explain: bool) -> Result<Planned> {
     planner::with_statement(sample, guc::whatif_timeout(), |statement| {
         let session = hooks::Session::start(with, hide)?;
         let plan = statement.plan();
