@@ -5,8 +5,10 @@
 mod definition;
 #[cfg(any(test, feature = "pg_test"))]
 mod forms_tests;
+mod harvest;
 mod hooks;
 mod oracle;
+mod price;
 mod profile;
 mod shape;
 #[cfg(any(test, feature = "pg_test"))]
@@ -23,6 +25,7 @@ use crate::guc;
 use crate::pg::error::Result;
 use crate::pg::planner;
 use indexpilot_core::model::Cost;
+use indexpilot_core::whatif::{Access, Leaf};
 use pgrx::pg_sys;
 use std::rc::Rc;
 
@@ -35,6 +38,8 @@ pub struct Planned {
     pub used: Vec<usize>,
     /// Positions in `with` of the indexes that the planner found applicable, whether it used them or not, ascending.
     pub considered: Vec<usize>,
+    /// The scans of the plan.
+    pub leaves: Vec<Leaf>,
     /// The plan as text, when asked for.
     pub explain: Option<String>,
 }
@@ -47,7 +52,10 @@ pub struct Planned {
 pub fn plan(sample: &Sample, with: &[Rc<Hypothetical>], hide: &[pg_sys::Oid], explain: bool) -> Result<Planned> {
     planner::with_statement(sample, guc::whatif_timeout(), |statement| {
         let session = hooks::Session::start(with, hide)?;
+        let harvest = harvest::Harvest::start(&session);
         let plan = statement.plan();
+        let relations = harvest.relations();
+        let leaves = price::leaves(&plan.leaves(), &relations, &|oid| session.position(oid));
         let text = explain.then(|| plan.explain()).map(|mut text| {
             // EXPLAIN quotes the name because of the mark.
             for name in session.names() {
@@ -55,6 +63,27 @@ pub fn plan(sample: &Sample, with: &[Rc<Hypothetical>], hide: &[pg_sys::Oid], ex
             }
             text
         });
-        Ok(Planned { cost: plan.cost(), used: session.positions(&plan.indexes()), considered: session.considered(), explain: text })
+        Ok(Planned {
+            cost: plan.cost(),
+            used: session.positions(&plan.indexes()),
+            considered: session.considered(),
+            leaves,
+            explain: text,
+        })
+    })
+}
+
+/// What scans through the indexes `with` would cost the sample, and the scans that are there: one planner call prices all of them.
+/// Indexes are known by their positions in `with`.
+///
+/// # Errors
+/// As [`plan`].
+pub fn prices(sample: &Sample, with: &[Rc<Hypothetical>]) -> Result<Vec<Access>> {
+    planner::with_statement(sample, guc::whatif_timeout(), |statement| {
+        let session = hooks::Session::start(with, &[])?;
+        let harvest = harvest::Harvest::prices_only(&session);
+        statement.plan();
+        let relations = harvest.relations();
+        Ok(price::accesses(&relations, &|oid| session.position(oid)))
     })
 }
