@@ -80,6 +80,13 @@ pub enum OpClass {
 }
 
 impl OpClass {
+    /// The class of that name, if it is one of these.
+    pub fn named(name: &str) -> Option<OpClass> {
+        use OpClass as O;
+        let all = [O::TextPattern, O::VarcharPattern, O::BpcharPattern, O::GinTrigram, O::GistTrigram, O::JsonbPath];
+        all.into_iter().find(|o| o.name() == Some(name))
+    }
+
     /// Its name in SQL; `None` for the default, which is not written down.
     pub fn name(self) -> Option<&'static str> {
         match self {

@@ -216,12 +216,7 @@ fn column(c: &ColumnRow, rows: f64, unique: bool) -> ColumnInfo {
         reads: Vec::new(),
         type_name: c.type_name.clone(),
         avg_width: average_width(c).max(0) as u32,
-        align: match c.align.as_str() {
-            "c" => 1,
-            "s" => 2,
-            "i" => 4,
-            _ => 8,
-        },
+        align: alignment(c.align.as_bytes().first().copied().unwrap_or(b'd')),
         n_distinct: n_distinct.max(1.0),
         null_frac,
         correlation: c.correlation.unwrap_or(0.0),
@@ -230,6 +225,54 @@ fn column(c: &ColumnRow, rows: f64, unique: bool) -> ColumnInfo {
         expressed: None,
         search: Vec::new(),
     }
+}
+
+/// Bytes of an alignment (`pg_type.typalign`).
+fn alignment(code: u8) -> u8 {
+    match code {
+        b'c' => 1,
+        b's' => 2,
+        b'i' => 4,
+        _ => 8,
+    }
+}
+
+/// Width and alignment of a type's values, and whether a B-tree sorts them and stores equal ones once.
+pub fn type_layout(type_oid: pg_sys::Oid, typmod: i32, collation: pg_sys::Oid) -> (u32, u8, bool, bool) {
+    let (mut length, mut by_value, mut align) = (0, false, 0);
+    // SAFETY: looks up a type that exists.
+    let width = unsafe {
+        pg_sys::get_typlenbyvalalign(type_oid, &mut length, &mut by_value, &mut align);
+        pg_sys::get_typavgwidth(type_oid, typmod)
+    };
+    let width = if width > 0 { width } else { DEFAULT_WIDTH };
+    (width as u32, alignment(align as u8), sortable(type_oid), deduplicates(type_oid, collation))
+}
+
+/// Name of a type as the server prints it.
+pub fn type_name(type_oid: pg_sys::Oid, typmod: i32) -> String {
+    // SAFETY: a text even for a type that does not exist.
+    unsafe { node::text(pg_sys::format_type_with_typemod(type_oid, typmod)) }.unwrap_or_default()
+}
+
+/// Owner of a relation; `None` when it is gone.
+pub fn owner(rel: RelId) -> Option<pg_sys::Oid> {
+    // SAFETY: the cache's tuple has this form, and is released.
+    unsafe {
+        let relation = pg_sys::Datum::from(pg_sys::Oid::from(rel.0));
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, relation);
+        if tuple.is_null() {
+            return None;
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(owner)
+    }
+}
+
+/// An identifier that is safe in SQL.
+pub fn quote(name: &str) -> String {
+    pgrx::spi::quote_identifier(name)
 }
 
 fn index(rel: RelId, i: IndexRow, columns: &[ColumnRow]) -> ExistingIndex {
@@ -372,13 +415,6 @@ pub fn column_names(rel: RelId) -> Vec<String> {
         .filter(|(n, _)| unsafe { pg_sys::get_atttype(oid, *n) } != pg_sys::InvalidOid)
         .map(|(_, name)| name)
         .collect()
-}
-
-/// The column can be a key of a B-tree index.
-pub fn is_sortable(rel: RelId, column: AttNum) -> bool {
-    // SAFETY: a catalog lookup, InvalidOid for an unknown column.
-    let type_oid = unsafe { pg_sys::get_atttype(pg_sys::Oid::from(rel.0), column) };
-    type_oid != pg_sys::InvalidOid && sortable(type_oid)
 }
 
 /// OID of a relation by schema and name, whoever asks and whatever the search path; `None` when there is none.

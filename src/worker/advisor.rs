@@ -213,7 +213,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
             min_expression: guc::candidate_min_expression(),
         },
     );
-    let mut oracle = whatif::Oracle::new(samples, &generated.candidates);
+    let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog);
     let start = Instant::now();
     let selection = select::solve(
         &queries,
@@ -324,15 +324,10 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
     let mut names = Vec::with_capacity(create.len());
     let mut bytes = 0;
     for statement in create {
-        let def = whatif::parse_definition(statement)?;
-        let tables = catalog::snapshot(&[def.table])?;
-        let Some(table) = tables.table(def.table) else {
-            return Err(Error::internal("table vanished while it was looked at"));
-        };
-        let size = indexpilot_core::size::of(&def, table);
-        bytes += size.bytes;
-        names.push(indexpilot_core::ddl::describe(&def, table));
-        with.push((def, size));
+        let index = whatif::Hypothetical::parse(statement)?;
+        bytes += index.size.bytes;
+        names.push(index.description.clone());
+        with.push(index);
     }
     for index in hide {
         if !catalog::is_index(index.to_u32()) {
