@@ -34,7 +34,9 @@ const TABLES: &str = "
            coalesce(s.n_tup_del, 0) AS deletes, coalesce(s.n_tup_hot_upd, 0) AS hot_updates,
            -- A rate from less than an hour would be noise.
            greatest(1.0, extract(epoch FROM pg_catalog.now() - coalesce(d.stats_reset, pg_catalog.pg_postmaster_start_time()))
-                         / 3600.0)::float8 AS hours
+                         / 3600.0)::float8 AS hours,
+           (SELECT t.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace t ON t.oid = e.extnamespace
+             WHERE e.extname = 'pg_trgm') AS trigram_schema
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid
@@ -88,6 +90,7 @@ struct TableRow {
     deletes: f64,
     hot_updates: f64,
     hours: f64,
+    trigram_schema: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -126,7 +129,7 @@ struct IndexRow {
 }
 
 /// The tables as they are now: columns with statistics, indexes, writes, and why no index may be made where none may. Tables that do
-/// not exist are left out. `expressed`, `updated_columns` and `conditions` are for others to fill.
+/// not exist are left out. `expressed`, `tenant`, `updated_columns` and `conditions` are for others to fill.
 ///
 /// # Errors
 /// Those of the queries, which read catalogs only.
@@ -184,6 +187,8 @@ fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>, expressio
         rows,
         bytes: row.bytes,
         conditions: BTreeMap::new(),
+        trigram_schema: row.trigram_schema,
+        foreign_keys: Vec::new(),
         columns: columns
             .iter()
             .map(|c| column(c, rows, unique.contains(&c.attnum)))
@@ -238,6 +243,7 @@ fn column(c: &ColumnRow, rows: f64, unique: bool) -> ColumnInfo {
         sortable: sortable(type_oid),
         dedup: deduplicates(type_oid, collation),
         expressed: None,
+        tenant: false,
         search: Vec::new(),
     }
 }

@@ -272,9 +272,11 @@ fn condition(catalog: &mut Catalog, queries: &[Query]) {
 /// Writes into the snapshot what the genome knows of each field.
 fn express(catalog: &mut Catalog) -> Result<()> {
     let expressed = store::genome::expressed()?;
+    let tenants = store::profile::tenant_keys()?;
     for table in catalog.tables.values_mut() {
         for column in &mut table.columns {
             column.expressed = expressed.get(&(table.rel.0, column.attnum)).copied();
+            column.tenant = tenants.get(&table.rel).is_some_and(|keys| keys.contains(&column.attnum));
         }
     }
     Ok(())

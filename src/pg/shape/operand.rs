@@ -103,6 +103,7 @@ impl Reader {
                 sortable: catalog::sortable(operand.type_oid),
                 dedup: catalog::deduplicates(operand.type_oid, operand.collation),
                 expressed: None,
+                tenant: false,
                 search: Vec::new(),
                 reads,
             };
