@@ -19,6 +19,7 @@ mod opclass;
 pub mod own;
 pub mod planner;
 mod query;
+pub mod references;
 pub mod relinfo;
 pub mod role;
 pub mod session;

@@ -1,7 +1,7 @@
 //! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
 
 use super::decision::{self, Decision, Drawn};
-use super::{decide, flush, profile};
+use super::{decide, flush, profile, references};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
@@ -43,6 +43,14 @@ struct Study {
     samples: Vec<Sample>,
     /// No execution of it has other constants than its samples.
     complete: bool,
+}
+
+impl Study {
+    /// The check of a foreign key, which the server runs itself.
+    fn of_check(check: references::Check, id: i64, hours: f64) -> Self {
+        let calls = check.checks_per_hour * hours;
+        Study { id, text: check.sample.text.clone(), calls, total_ms: 0.0, samples: vec![check.sample], complete: true }
+    }
 }
 
 /// What the chain found, before anything is stored.
@@ -87,7 +95,14 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
         tables: request.tables.clone(),
         weigh_writes: true,
     };
-    let weighed = weigh(templates.into_iter().map(Study::from).collect(), &limits)?;
+    let mut studies: Vec<Study> = templates.into_iter().map(Study::from).collect();
+    if request.tenant_id.is_none() {
+        let texts: Vec<&str> = studies.iter().map(|s| s.text.as_str()).collect();
+        let checks = references::checks(&references::keys()?, &texts, &request.tables)?;
+        // No template has such a number.
+        studies.extend(checks.into_iter().zip(1..).map(|(check, n)| Study::of_check(check, -n, hours)));
+    }
+    let weighed = weigh(studies, &limits)?;
     let planned: Vec<(i64, f64)> = weighed.queries.iter().map(|q| (q.id, q.shape.base_cost)).collect();
     store::workload::set_plan_states(&planned, &weighed.unplannable)?;
 
@@ -196,6 +211,9 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     condition(&mut catalog, &queries);
     express(&mut catalog)?;
     count_updates(&mut catalog)?;
+    if limits.weigh_writes {
+        references::note(&mut catalog, &references::keys()?);
+    }
     if !limits.weigh_writes {
         catalog.tables.values_mut().for_each(|t| t.writes = WriteRates::default());
     }
