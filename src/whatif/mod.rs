@@ -12,14 +12,17 @@ mod price;
 mod profile;
 mod shape;
 #[cfg(any(test, feature = "pg_test"))]
+mod shape_tests;
+#[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
 pub use crate::pg::planner::{Parameter, Sample, TenantKeys};
+pub use crate::pg::shape::Expressions;
 pub use definition::Hypothetical;
 pub use hooks::init;
 pub use oracle::Oracle;
 pub use profile::profile;
-pub use shape::shape;
+pub use shape::{common, shape, study};
 
 use crate::guc;
 use crate::pg::error::Result;

@@ -1,12 +1,12 @@
 //! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
 
 use super::decision::{self, Decision, Drawn};
-use super::{decide, flush, profile};
+use super::{decide, flush, profile, references};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
 use crate::store::workload::{Filter, StoredSample, Template};
-use crate::whatif::{self, Parameter, Sample};
+use crate::whatif::{self, Expressions, Parameter, Sample};
 use crate::{guc, store};
 use indexpilot_core::model::{Bytes, Catalog, Query, RelId, WriteRates};
 use indexpilot_core::profile::failure_text;
@@ -41,6 +41,16 @@ struct Study {
     calls: f64,
     total_ms: f64,
     samples: Vec<Sample>,
+    /// No execution of it has other constants than its samples.
+    complete: bool,
+}
+
+impl Study {
+    /// The check of a foreign key, which the server runs itself.
+    fn of_check(check: references::Check, id: i64, hours: f64) -> Self {
+        let calls = check.checks_per_hour * hours;
+        Study { id, text: check.sample.text.clone(), calls, total_ms: 0.0, samples: vec![check.sample], complete: true }
+    }
 }
 
 /// What the chain found, before anything is stored.
@@ -85,7 +95,14 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
         tables: request.tables.clone(),
         weigh_writes: true,
     };
-    let weighed = weigh(templates.into_iter().map(Study::from).collect(), &limits)?;
+    let mut studies: Vec<Study> = templates.into_iter().map(Study::from).collect();
+    if request.tenant_id.is_none() {
+        let texts: Vec<&str> = studies.iter().map(|s| s.text.as_str()).collect();
+        let checks = references::checks(&references::keys()?, &texts, &request.tables)?;
+        // No template has such a number.
+        studies.extend(checks.into_iter().zip(1..).map(|(check, n)| Study::of_check(check, -n, hours)));
+    }
+    let weighed = weigh(studies, &limits)?;
     let planned: Vec<(i64, f64)> = weighed.queries.iter().map(|q| (q.id, q.shape.base_cost)).collect();
     store::workload::set_plan_states(&planned, &weighed.unplannable)?;
 
@@ -146,6 +163,7 @@ pub fn advise(
                 role: role::current(),
                 parameters: Vec::new(),
             }],
+            complete: true,
         })
         .collect();
     for study in &studies {
@@ -180,8 +198,9 @@ fn in_query(error: Error, study: &Study) -> Error {
 /// The pure part of the chain, fed by the planner.
 fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     let (mut queries, mut samples, mut unplannable) = (Vec::new(), Vec::new(), Vec::new());
+    let mut expressions = Expressions::default();
     for study in studies {
-        match measure(&study) {
+        match measure(&study, &mut expressions) {
             Ok((shape, plannable)) => {
                 queries.push(Query { id: study.id, text: study.text, calls: study.calls, total_ms: study.total_ms, shape });
                 samples.push(plannable);
@@ -190,9 +209,13 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         }
     }
     let tables: BTreeSet<RelId> = queries.iter().flat_map(|q| q.shape.relations.iter().map(|r| r.rel)).collect();
-    let mut catalog = catalog::snapshot(&tables.into_iter().collect::<Vec<_>>())?;
+    let mut catalog = catalog::snapshot_with(&tables.into_iter().collect::<Vec<_>>(), &expressions)?;
+    condition(&mut catalog, &queries);
     express(&mut catalog)?;
     count_updates(&mut catalog)?;
+    if limits.weigh_writes {
+        references::note(&mut catalog, &references::keys()?);
+    }
     if !limits.weigh_writes {
         catalog.tables.values_mut().for_each(|t| t.writes = WriteRates::default());
     }
@@ -248,13 +271,13 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
 }
 
 /// Shape and cost of a template, from those of its samples that can be planned.
-fn measure(study: &Study) -> Result<(indexpilot_core::model::QueryShape, Vec<Sample>)> {
+fn measure(study: &Study, expressions: &mut Expressions) -> Result<(indexpilot_core::model::QueryShape, Vec<Sample>)> {
     let mut shapes = Vec::new();
     let mut plannable = Vec::new();
     let mut failure = Error::internal("template has no sample");
     for sample in &study.samples {
         pgrx::check_for_interrupts!();
-        match whatif::shape(sample) {
+        match whatif::study(sample, expressions) {
             Ok(shape) => {
                 shapes.push(shape);
                 plannable.push(sample.clone());
@@ -262,22 +285,27 @@ fn measure(study: &Study) -> Result<(indexpilot_core::model::QueryShape, Vec<Sam
             Err(e) => failure = e,
         }
     }
-    let mean = shapes.iter().map(|s| s.base_cost).sum::<f64>() / shapes.len().max(1) as f64;
-    match shapes.into_iter().next() {
-        Some(mut shape) => {
-            shape.base_cost = mean;
-            Ok((shape, plannable))
+    whatif::common(shapes, study.complete, expressions).map(|shape| (shape, plannable)).ok_or(failure)
+}
+
+/// Writes into the snapshot which conditions partial indexes may have, and how many rows pass them.
+fn condition(catalog: &mut Catalog, queries: &[Query]) {
+    for usage in queries.iter().flat_map(|q| &q.shape.relations) {
+        let Some(table) = catalog.tables.get_mut(&usage.rel) else { continue };
+        for condition in &usage.conditions {
+            table.conditions.entry(condition.sql.clone()).or_insert(condition.selectivity);
         }
-        None => Err(failure),
     }
 }
 
 /// Writes into the snapshot what the genome knows of each field.
 fn express(catalog: &mut Catalog) -> Result<()> {
     let expressed = store::genome::expressed()?;
+    let tenants = store::profile::tenant_keys()?;
     for table in catalog.tables.values_mut() {
         for column in &mut table.columns {
             column.expressed = expressed.get(&(table.rel.0, column.attnum)).copied();
+            column.tenant = tenants.get(&table.rel).is_some_and(|keys| keys.contains(&column.attnum));
         }
     }
     Ok(())
@@ -384,7 +412,7 @@ impl From<Template> for Study {
     fn from(t: Template) -> Self {
         let role = pg_sys::Oid::from(t.role_id);
         let samples = t.samples.into_iter().map(|s| stored(s, role)).collect();
-        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples }
+        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples, complete: t.calls <= 1.0 }
     }
 }
 
