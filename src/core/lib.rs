@@ -7,6 +7,8 @@
 pub mod apply;
 pub mod candidate;
 pub mod ddl;
+pub mod diff;
+pub mod effort;
 pub mod exchange;
 #[cfg(test)]
 mod fixture;

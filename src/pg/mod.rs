@@ -9,6 +9,7 @@ pub mod disk;
 pub mod encoding;
 pub mod error;
 pub mod hook;
+pub mod indexes;
 pub mod indexstmt;
 pub mod lock;
 pub mod node;

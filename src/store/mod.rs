@@ -3,6 +3,7 @@
 pub mod action;
 pub mod analysis;
 pub mod control;
+pub mod estimate;
 pub mod exchange;
 pub mod genome;
 pub mod log;

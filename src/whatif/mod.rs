@@ -33,6 +33,8 @@ pub struct Planned {
     pub used: Vec<usize>,
     /// Positions in `with` of the indexes that the planner found applicable, whether it used them or not, ascending.
     pub considered: Vec<usize>,
+    /// Every index that the plan scans, real and hypothetical, each once.
+    pub scanned: Vec<pg_sys::Oid>,
     /// The plan as text, when asked for.
     pub explain: Option<String>,
 }
@@ -53,6 +55,13 @@ pub fn plan(sample: &Sample, with: &[(IndexDef, Size)], hide: &[pg_sys::Oid], ex
             }
             text
         });
-        Ok(Planned { cost: plan.cost(), used: session.positions(&plan.indexes()), considered: session.considered(), explain: text })
+        let scanned = plan.indexes();
+        Ok(Planned {
+            cost: plan.cost(),
+            used: session.positions(&scanned),
+            considered: session.considered(),
+            scanned,
+            explain: text,
+        })
     })
 }

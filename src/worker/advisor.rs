@@ -1,13 +1,14 @@
 //! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
 
 use super::decision::{self, Decision, Drawn};
-use super::{decide, flush, profile};
+use super::{decide, estimate, flush, profile};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
 use crate::store::workload::{Filter, StoredSample, Template};
 use crate::whatif::{self, Parameter, Sample};
 use crate::{guc, store};
+use indexpilot_core::effort::Rate;
 use indexpilot_core::model::{Bytes, Catalog, Query, RelId, WriteRates};
 use indexpilot_core::profile::failure_text;
 use indexpilot_core::{candidate, select, workload};
@@ -51,6 +52,7 @@ pub struct Weighed {
     /// Templates that could not be planned again: number and error.
     pub unplannable: Vec<(i64, String)>,
     pub budget: Bytes,
+    pub build_rate: Rate,
 }
 
 /// Limits of one run.
@@ -233,7 +235,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         pgrx::check_for_interrupts!();
         Error::new(Kind::Cancelled, format!("choosing indexes was interrupted: {e}"))
     })?;
-    Ok(Weighed { queries, catalog, selection, unplannable, budget })
+    Ok(Weighed { queries, catalog, selection, unplannable, budget, build_rate: estimate::build_rate()? })
 }
 
 /// Shape and cost of a template, from those of its samples that can be planned.
@@ -370,7 +372,8 @@ fn analyze_by_itself() -> Result<()> {
     Ok(())
 }
 
-fn caller_search_path() -> String {
+/// `search_path` of whoever calls us.
+pub fn caller_search_path() -> String {
     planner::search_path()
 }
 

@@ -6,6 +6,7 @@ mod builder;
 mod database;
 pub mod decide;
 pub mod decision;
+pub mod estimate;
 pub mod exchange;
 pub mod explain;
 pub mod flush;
