@@ -1,7 +1,7 @@
 //! Estimates: what building an index takes, what a query costs without one, how selective a condition is, how planning goes.
 
 use crate::pg::error::or_raise;
-use crate::worker::estimate;
+use crate::worker::{advice, estimate};
 use pgrx::prelude::*;
 
 #[pg_extern(sql = false)]
@@ -111,4 +111,47 @@ fn get_field_selectivity(
 #[pg_extern(sql = false)]
 fn get_explain_usage_stats() -> TableIterator<'static, (name!(name, String), name!(value, f64), name!(description, String))> {
     TableIterator::new(or_raise(estimate::usage()).into_iter().map(|f| (f.name, f.value, f.description)))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "pgrx reads the row type from the signature")]
+fn should_create_index(
+    table_name: Option<pg_sys::Oid>,
+    field_name: Option<&std::ffi::CStr>,
+) -> TableIterator<
+    'static,
+    (
+        name!(decision, String),
+        name!(reason, String),
+        name!(reason_detail, String),
+        name!(definition, Option<String>),
+        name!(estimated_bytes, Option<i64>),
+        name!(estimated_build_ms, Option<f64>),
+        name!(cost_before, Option<f64>),
+        name!(cost_after, Option<f64>),
+        name!(saved_ms_per_hour, Option<f64>),
+        name!(write_ms_per_hour, Option<f64>),
+        name!(templates, i64),
+        name!(calls, i64),
+    ),
+> {
+    let run = || {
+        let (table, field) = super::table_and_field(table_name, field_name)?;
+        advice::of_field(table, &field)
+    };
+    let a = or_raise(run());
+    TableIterator::once((
+        a.decision,
+        a.reason,
+        a.reason_detail,
+        a.definition,
+        a.estimated_bytes,
+        a.estimated_build_ms,
+        a.cost_before,
+        a.cost_after,
+        a.saved_ms_per_hour,
+        a.write_ms_per_hour,
+        a.templates,
+        a.calls,
+    ))
 }

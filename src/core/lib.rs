@@ -24,4 +24,5 @@ pub mod template;
 pub mod tenant;
 pub mod verify;
 pub mod whatif;
+pub mod why;
 pub mod workload;

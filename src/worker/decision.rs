@@ -3,7 +3,7 @@
 use super::advisor::Weighed;
 use super::estimate;
 use crate::store::analysis::{Recommendation, Run};
-use indexpilot_core::model::{Bytes, IndexDef, Query, QueryIdx, Reason};
+use indexpilot_core::model::{AttNum, Bytes, IndexDef, Query, QueryIdx, Reason};
 use indexpilot_core::{ddl, select};
 use serde_json::json;
 
@@ -13,6 +13,8 @@ pub struct Drawn {
     pub action_id: Option<i64>,
     /// Numbers of the queries it is about.
     pub query_ids: Vec<i64>,
+    /// First key column of the index.
+    pub first: Option<AttNum>,
 }
 
 /// A decision as the caller of the main job sees it.
@@ -150,7 +152,7 @@ fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, in_words: String, que
         details: json!({ "queries": queries.iter().filter_map(|q| detail(weighed, *q)).collect::<Vec<_>>() }),
         guard: json!([]),
     };
-    Some(Drawn { recommendation, action_id: None, query_ids })
+    Some(Drawn { recommendation, action_id: None, query_ids, first: def.keys.first().map(|k| k.column) })
 }
 
 /// Cost before and after of some queries, each times its calls.

@@ -1,6 +1,7 @@
 //! The processes: launcher, per-database worker, builder; and the advisor that composes the stages. README.md has the state
 //! machine and the argument why a crash loses nothing.
 
+pub mod advice;
 pub mod advisor;
 mod builder;
 mod database;
