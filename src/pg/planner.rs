@@ -9,7 +9,7 @@ use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{analyse, compat, encoding, node, query, statement, subxact, trust};
+use super::{access, analyse, compat, encoding, node, query, statement, subxact, trust};
 use indexpilot_core::model::RelId;
 use indexpilot_core::profile::FieldUse;
 use indexpilot_core::tenant::TenantSource;
@@ -182,6 +182,12 @@ impl Plan<'_> {
     pub fn indexes(&self) -> Vec<pg_sys::Oid> {
         // SAFETY: a finished plan.
         unsafe { node::scanned_indexes(self.stmt) }
+    }
+
+    /// Its scans, with how often each is run.
+    pub fn leaves(&self) -> Vec<access::Leaf> {
+        // SAFETY: a finished plan.
+        unsafe { access::leaves(self.stmt) }
     }
 
     /// The plan as EXPLAIN shows it.

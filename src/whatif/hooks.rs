@@ -6,6 +6,7 @@
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
+use super::harvest;
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::hook::Previous;
 use crate::pg::{relinfo, shape, trust, usage};
@@ -124,6 +125,11 @@ impl Session {
         STATE.with_borrow(|s| (0..s.injected.len()).filter(|i| oids.contains(&s.injected[*i].oid)).collect())
     }
 
+    /// Position in `with` of the index that has the given OID.
+    pub fn position(&self, oid: pg_sys::Oid) -> Option<usize> {
+        STATE.with_borrow(|s| s.injected.iter().position(|i| i.oid == oid))
+    }
+
     /// Positions in `with` of the indexes whose cost the planner asked for.
     pub fn considered(&self) -> Vec<usize> {
         STATE.with_borrow(|s| (0..s.injected.len()).filter(|i| s.injected[*i].considered).collect())
@@ -155,10 +161,11 @@ fn reset() {
     ACTIVE.store(false, Relaxed);
     DEPTH.store(0, Relaxed);
     STATE.take();
+    harvest::end();
 }
 
 /// The planner call that a session surrounds is running, and none inside it.
-fn outermost() -> bool {
+pub(super) fn outermost() -> bool {
     ACTIVE.load(Relaxed) && DEPTH.load(Relaxed) == 1
 }
 
@@ -311,6 +318,8 @@ unsafe extern "C-unwind" fn cost(
     correlation: *mut f64,
     pages: *mut f64,
 ) {
+    // SAFETY: the path is being priced.
+    unsafe { harvest::costed(path, loops) };
     // SAFETY: passes on what the planner handed in; the path names its index.
     let oid = unsafe {
         relinfo::btree_cost(root, path, loops, startup, total, selectivity, correlation, pages);
@@ -348,6 +357,8 @@ unsafe extern "C-unwind" fn read_relation(
     rti: pg_sys::Index,
     rte: *mut pg_sys::RangeTblEntry,
 ) {
+    // SAFETY: the arguments of this very hook.
+    unsafe { harvest::relation(root, rel, rte) };
     let (relations, fields) = STATE.with_borrow(|s| (s.relations.is_some(), s.fields.is_some()));
     if !relations {
         return;

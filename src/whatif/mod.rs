@@ -3,8 +3,10 @@
 //! Nothing is created: the planner is told of the indexes by a hook, for the one planner call that asks (see `hooks`).
 
 mod definition;
+mod harvest;
 mod hooks;
 mod oracle;
+mod price;
 mod profile;
 mod shape;
 #[cfg(any(test, feature = "pg_test"))]
@@ -22,6 +24,7 @@ use crate::pg::error::Result;
 use crate::pg::planner;
 use indexpilot_core::model::{Cost, IndexDef};
 use indexpilot_core::size::Size;
+use indexpilot_core::whatif::{Access, Leaf};
 use pgrx::pg_sys;
 
 /// What the planner said.
@@ -35,6 +38,8 @@ pub struct Planned {
     pub considered: Vec<usize>,
     /// Every index that the plan scans, real and hypothetical, each once.
     pub scanned: Vec<pg_sys::Oid>,
+    /// The scans of the plan.
+    pub leaves: Vec<Leaf>,
     /// The plan as text, when asked for.
     pub explain: Option<String>,
 }
@@ -47,7 +52,10 @@ pub struct Planned {
 pub fn plan(sample: &Sample, with: &[(IndexDef, Size)], hide: &[pg_sys::Oid], explain: bool) -> Result<Planned> {
     planner::with_statement(sample, guc::whatif_timeout(), |statement| {
         let session = hooks::Session::start(with, hide)?;
+        let harvest = harvest::Harvest::start(&session);
         let plan = statement.plan();
+        let relations = harvest.relations();
+        let leaves = price::leaves(&plan.leaves(), &relations, &|oid| session.position(oid));
         let text = explain.then(|| plan.explain()).map(|mut text| {
             // EXPLAIN quotes the name because of the mark.
             for name in session.names() {
@@ -61,7 +69,23 @@ pub fn plan(sample: &Sample, with: &[(IndexDef, Size)], hide: &[pg_sys::Oid], ex
             used: session.positions(&scanned),
             considered: session.considered(),
             scanned,
+            leaves,
             explain: text,
         })
+    })
+}
+
+/// What scans through the indexes `with` would cost the sample, and the scans that are there: one planner call prices all of them.
+/// Indexes are known by their positions in `with`.
+///
+/// # Errors
+/// As [`plan`].
+pub fn prices(sample: &Sample, with: &[(IndexDef, Size)]) -> Result<Vec<Access>> {
+    planner::with_statement(sample, guc::whatif_timeout(), |statement| {
+        let session = hooks::Session::start(with, &[])?;
+        let harvest = harvest::Harvest::prices_only(&session);
+        statement.plan();
+        let relations = harvest.relations();
+        Ok(price::accesses(&relations, &|oid| session.position(oid)))
     })
 }
