@@ -12,6 +12,7 @@ pub mod encoding;
 pub mod error;
 pub mod hook;
 mod indexdef;
+pub mod indexes;
 pub mod indexstmt;
 pub mod lock;
 pub mod node;

@@ -41,6 +41,8 @@ pub struct Planned {
     pub used: Vec<usize>,
     /// Positions in `with` of the indexes that the planner found applicable, whether it used them or not, ascending.
     pub considered: Vec<usize>,
+    /// Every index that the plan scans, real and hypothetical, each once.
+    pub scanned: Vec<pg_sys::Oid>,
     /// The scans of the plan.
     pub leaves: Vec<Leaf>,
     /// The plan as text, when asked for.
@@ -66,10 +68,12 @@ pub fn plan(sample: &Sample, with: &[Rc<Hypothetical>], hide: &[pg_sys::Oid], ex
             }
             text
         });
+        let scanned = plan.indexes();
         Ok(Planned {
             cost: plan.cost(),
-            used: session.positions(&plan.indexes()),
+            used: session.positions(&scanned),
             considered: session.considered(),
+            scanned,
             leaves,
             explain: text,
         })

@@ -1,13 +1,14 @@
 //! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
 
 use super::decision::{self, Decision, Drawn};
-use super::{decide, flush, profile, references};
+use super::{advice, decide, estimate, flush, profile, references};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
 use crate::store::workload::{Filter, StoredSample, Template};
 use crate::whatif::{self, Expressions, Parameter, Sample};
 use crate::{guc, store};
+use indexpilot_core::effort::Rate;
 use indexpilot_core::model::{Bytes, Catalog, Query, RelId, WriteRates};
 use indexpilot_core::profile::failure_text;
 use indexpilot_core::{candidate, select, workload};
@@ -60,7 +61,10 @@ pub struct Weighed {
     pub selection: select::Selection,
     /// Templates that could not be planned again: number and error.
     pub unplannable: Vec<(i64, String)>,
+    /// Templates that take too little time to be looked at.
+    pub left_out: Vec<i64>,
     pub budget: Bytes,
+    pub build_rate: Rate,
 }
 
 /// Limits of one run.
@@ -84,9 +88,33 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
         flush::flush(flush::PATIENCE)?;
         profile::refresh()?;
     }
+    let weighed = captured(request)?;
+    let planned: Vec<(i64, f64)> = weighed.queries.iter().map(|q| (q.id, q.shape.base_cost)).collect();
+    store::workload::set_plan_states(&planned, &weighed.unplannable)?;
+
+    let run = store::analysis::begin(request.cause)?;
+    let mut drawn = decision::draw(&weighed);
+    decide::guard(&mut drawn)?;
+    let ids = store::analysis::add(run, &drawn.iter().map(|d| d.recommendation.clone()).collect::<Vec<_>>())?;
+    for (d, id) in drawn.iter_mut().zip(ids) {
+        d.recommendation.id = id;
+    }
+    store::analysis::retire_proposals(run)?;
+    store::advice::save(run, &advice::of_queries(&weighed, &drawn, !request.tables.is_empty()))?;
+    store::analysis::finish(run, &decision::figures(&weighed))?;
+    if !request.dry_run {
+        for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
+            carry_out(d, request)?;
+        }
+    }
+    Ok(drawn.into_iter().map(Decision::from).collect())
+}
+
+/// Weighs the captured workload as far as it is asked for.
+fn captured(request: &Request) -> Result<Weighed> {
     let filter = Filter { tables: request.tables.clone(), tenant_id: request.tenant_id.clone() };
     let (templates, hours) = store::workload::templates(&filter)?;
-    let templates = heaviest(templates);
+    let (templates, left_out) = heaviest(templates);
     let limits = Limits {
         budget: request.storage_budget.or_else(guc::select_storage_budget),
         max_columns: guc::candidate_max_columns(),
@@ -103,28 +131,23 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
         studies.extend(checks.into_iter().zip(1..).map(|(check, n)| Study::of_check(check, -n, hours)));
     }
     let weighed = weigh(studies, &limits)?;
-    let planned: Vec<(i64, f64)> = weighed.queries.iter().map(|q| (q.id, q.shape.base_cost)).collect();
-    store::workload::set_plan_states(&planned, &weighed.unplannable)?;
-
-    let run = store::analysis::begin(request.cause)?;
-    let mut drawn = decision::draw(&weighed);
-    decide::guard(&mut drawn)?;
-    let ids = store::analysis::add(run, &drawn.iter().map(|d| d.recommendation.clone()).collect::<Vec<_>>())?;
-    for (d, id) in drawn.iter_mut().zip(ids) {
-        d.recommendation.id = id;
-    }
-    store::analysis::retire_proposals(run)?;
-    store::analysis::finish(run, &decision::figures(&weighed))?;
-    if !request.dry_run {
-        for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
-            carry_out(d, request)?;
-        }
-    }
-    Ok(drawn.into_iter().map(Decision::from).collect())
+    Ok(Weighed { left_out, ..weighed })
 }
 
-/// The templates that are worth their planning time.
-fn heaviest(templates: Vec<Template>) -> Vec<Template> {
+/// Weighs what was captured on one table. Stores nothing.
+pub fn consider(table: RelId) -> Result<Weighed> {
+    captured(&Request {
+        cause: "call",
+        dry_run: true,
+        tables: vec![table.0],
+        tenant_id: None,
+        storage_budget: None,
+        concurrently: true,
+    })
+}
+
+/// The templates that are worth their planning time, and the numbers of the others.
+fn heaviest(templates: Vec<Template>) -> (Vec<Template>, Vec<i64>) {
     let stats = templates.iter().map(|t| workload::Stat { workload_id: t.id, calls: t.calls, total_ms: t.total_ms });
     let kept = workload::build(stats, &workload::Config { max_queries: MAX_QUERIES });
     if kept.left_out > 0 {
@@ -135,7 +158,8 @@ fn heaviest(templates: Vec<Template>) -> Vec<Template> {
         );
     }
     let mut by_id: BTreeMap<i64, Template> = templates.into_iter().map(|t| (t.id, t)).collect();
-    kept.stats.iter().filter_map(|s| by_id.remove(&s.workload_id)).collect()
+    let worth = kept.stats.iter().filter_map(|s| by_id.remove(&s.workload_id)).collect();
+    (worth, by_id.into_keys().collect())
 }
 
 /// Which indexes would pay for these texts. Nothing is stored. `weights` are calls per hour; without them nobody knows how the reads
@@ -267,7 +291,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         selection.gap,
         start.elapsed().as_secs_f64()
     );
-    Ok(Weighed { queries, catalog, selection, unplannable, budget })
+    Ok(Weighed { queries, catalog, selection, unplannable, left_out: Vec::new(), budget, build_rate: estimate::build_rate()? })
 }
 
 /// Shape and cost of a template, from those of its samples that can be planned.
@@ -404,7 +428,8 @@ fn analyze_by_itself() -> Result<()> {
     Ok(())
 }
 
-fn caller_search_path() -> String {
+/// `search_path` of whoever calls us.
+pub fn caller_search_path() -> String {
     planner::search_path()
 }
 
