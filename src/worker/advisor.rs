@@ -282,15 +282,6 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         pgrx::check_for_interrupts!();
         Error::new(Kind::Cancelled, format!("choosing indexes was interrupted: {e}"))
     })?;
-    pgrx::debug1!(
-        "indexpilot: select: {} queries, {} candidates, {} planner calls, {} indexes, gap {:.4}, {:.3} s",
-        queries.len(),
-        selection.candidates.len(),
-        selection.planner_calls,
-        selection.chosen.len(),
-        selection.gap,
-        start.elapsed().as_secs_f64()
-    );
     Ok(Weighed { queries, catalog, selection, unplannable, left_out: Vec::new(), budget, build_rate: estimate::build_rate()? })
 }
 
