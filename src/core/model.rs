@@ -80,6 +80,13 @@ pub enum OpClass {
 }
 
 impl OpClass {
+    /// The class of that name, if it is one of these.
+    pub fn named(name: &str) -> Option<OpClass> {
+        use OpClass as O;
+        let all = [O::TextPattern, O::VarcharPattern, O::BpcharPattern, O::GinTrigram, O::GistTrigram, O::JsonbPath];
+        all.into_iter().find(|o| o.name() == Some(name))
+    }
+
     /// It belongs to pg_trgm, which may be in any schema.
     pub fn of_trigrams(self) -> bool {
         matches!(self, OpClass::GinTrigram | OpClass::GistTrigram)

@@ -3,12 +3,49 @@
 use crate::model::{CandidateIdx, Cost, Query, QueryIdx, RelId};
 use std::collections::{BTreeMap, HashMap};
 
-/// The planner's answer for one query and one set of candidates.
+/// One way to read one relation of a query.
 #[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// Number of the relation within the query: a self-join has two.
+    pub relation: u32,
+    /// The candidate that is read; `None` for what is there already.
+    pub index: Option<CandidateIdx>,
+    /// The relations whose values it is given, as a hash; 0 when none.
+    pub outer: u32,
+    /// One of several processes that share the work.
+    pub parallel: bool,
+    /// The order of its rows as far as it is of use, one number a column.
+    pub order: Vec<u32>,
+    /// Of one scan.
+    pub cost: Cost,
+}
+
+/// A scan of a plan. What reads the same relation with the same values given, as parallel and at least in this order, can stand in
+/// its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leaf {
+    /// `None` when nothing can stand in its place.
+    pub relation: Option<u32>,
+    /// The candidates it reads; none for what is there already.
+    pub indexes: Vec<CandidateIdx>,
+    pub outer: u32,
+    pub parallel: bool,
+    /// The order that the plan relies on.
+    pub order: Vec<u32>,
+    /// How often it is run; `None` when not known.
+    pub times: Option<f64>,
+    /// Of one scan.
+    pub cost: Cost,
+}
+
+/// The planner's answer for one query and one set of candidates.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlanCost {
     pub cost: Cost,
     /// Candidates that the plan uses.
     pub used: Vec<CandidateIdx>,
+    /// Its scans.
+    pub leaves: Vec<Leaf>,
 }
 
 /// The planner refused a query: SQLSTATE and message as PostgreSQL gave them.
@@ -20,7 +57,15 @@ pub struct Unplannable {
 
 /// Asks the planner what a query costs when the candidates `with` exist beside the indexes that are there.
 pub trait CostOracle {
+    ///
+    /// # Errors
+    /// The planner's refusal.
     fn cost(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<PlanCost, Unplannable>;
+    /// What each scan that the candidates `with` allow would cost, and those that are there: one planner call.
+    ///
+    /// # Errors
+    /// The planner's refusal.
+    fn prices(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<Vec<Access>, Unplannable>;
     /// True when the user cancelled or the worker must stop.
     fn interrupted(&mut self) -> bool;
 }
@@ -87,6 +132,26 @@ impl<'o> Memo<'o> {
         }
     }
 
+    /// What each scan that the candidates allow would cost; nothing when the planner refuses the query.
+    pub fn prices(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<Vec<Access>, Cancelled> {
+        let with = self.relevant(query, with);
+        if self.failed.contains_key(&query) {
+            return Ok(Vec::new());
+        }
+        if self.oracle.interrupted() {
+            return Err(Cancelled);
+        }
+        self.calls += 1;
+        match self.oracle.prices(query, &with) {
+            Ok(accesses) => Ok(accesses),
+            Err(_) if self.oracle.interrupted() => Err(Cancelled),
+            Err(error) => {
+                self.failed.insert(query, error);
+                Ok(Vec::new())
+            }
+        }
+    }
+
     /// Like [`Self::exact`], but without a call when an earlier answer decides: if a larger set was asked and the plan used only
     /// candidates that are in `with`, the planner would choose the same plan. (True of a planner that takes the cheapest plan of
     /// all it considers; use `exact` where the answer must be the planner's.)
@@ -147,7 +212,11 @@ mod tests {
                 return Err(Unplannable { sqlstate: "42P01".into(), message: "relation is gone".into() });
             }
             let used: Vec<_> = with.iter().copied().filter(|c| *c == 1).collect();
-            Ok(PlanCost { cost: if used.is_empty() { 100.0 } else { 10.0 }, used })
+            Ok(PlanCost { cost: if used.is_empty() { 100.0 } else { 10.0 }, used, leaves: Vec::new() })
+        }
+
+        fn prices(&mut self, _: QueryIdx, _: &[CandidateIdx]) -> Result<Vec<Access>, Unplannable> {
+            Ok(Vec::new())
         }
 
         fn interrupted(&mut self) -> bool {

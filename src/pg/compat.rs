@@ -107,6 +107,19 @@ pub fn descending(key: &pg_sys::PathKey) -> bool {
     return key.pk_cmptype == pg_sys::CompareType::COMPARE_GT;
 }
 
+/// Pages of the table that one scan through a bitmap of `path` reads.
+///
+/// # Safety
+/// Called by the planner with its own structures; `path` is an index path of `rel`.
+pub unsafe fn bitmap_pages(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo, path: *mut pg_sys::Path) -> f64 {
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    let once = 1;
+    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    let once = 1.0;
+    // SAFETY: null says that cost and tuples are not wanted (costsize.c).
+    unsafe { pg_sys::compute_bitmap_pages(root, rel, path, once, std::ptr::null_mut(), std::ptr::null_mut()) }
+}
+
 /// EXPLAIN of a finished plan, without running it.
 ///
 /// # Safety

@@ -1,20 +1,26 @@
 //! Safe, small types over `pg_sys`: here, and in the hook files, lives all unsafe code. No stage of the loop is known here.
+pub mod access;
 mod analyse;
 pub mod area;
 pub mod bgworker;
 pub mod catalog;
 pub mod compat;
 pub mod database;
+mod deparse;
 pub mod disk;
 pub mod encoding;
 pub mod error;
 pub mod hook;
+mod indexdef;
+pub mod indexes;
 pub mod indexstmt;
 pub mod lock;
 pub mod node;
+mod opclass;
 pub mod own;
 pub mod planner;
 mod query;
+pub mod references;
 pub mod relinfo;
 pub mod role;
 pub mod session;

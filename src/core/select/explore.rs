@@ -1,19 +1,24 @@
 //! The configurations of one query, within a limited number of questions.
 
 use super::Config;
-use super::problem::{Problem, gains};
+use super::problem::{Item, Problem, gains};
+use super::template::Templates;
 use crate::candidate::Candidate;
-use crate::model::{CandidateIdx, QueryIdx};
+use crate::model::{CandidateIdx, PAGE, QueryIdx, RelId};
 use crate::whatif::{Cancelled, Memo, PlanCost};
+use std::collections::BTreeSet;
 
 /// Most planner calls for one query.
-const MAX_CALLS: u64 = 40;
-/// Of these, for candidates alone, so that pairs get their turn.
-const MAX_SINGLES: usize = 20;
+const MAX_CALLS: u64 = 24;
 /// Sets of alternatives: what the planner would use if it could not have what it used before.
 const MAX_ALTERNATIVES: usize = 4;
+/// Candidates tried alone, and left out one by one.
+const MAX_SINGLES: usize = 8;
+/// Prices of a page at which plans are mixed, each four times the one before; the dearest is the query's whole cost for the budget.
+const PRICE_STEPS: i32 = 9;
 
-/// Asks about the query and fills in its configurations. With `hurry` only two questions are asked: without and with all candidates.
+/// Asks about the query and fills in its plans and configurations. With `hurry` only three questions are asked: the price of every
+/// scan, and the plan without and with the candidates.
 pub(super) fn query(
     q: QueryIdx,
     problem: &mut Problem,
@@ -28,18 +33,34 @@ pub(super) fn query(
     }
     let Some(base) = memo.exact(q, &[])? else { return Ok(()) };
     problem.queries[q].base = base.cost;
-    let all: Vec<CandidateIdx> = everything.into_iter().filter(|c| candidates[*c].queries.binary_search(&q).is_ok()).collect();
+    problem.queries[q].offered = Some(Default::default());
+    let mut all: Vec<CandidateIdx> = everything.into_iter().filter(|c| candidates[*c].queries.binary_search(&q).is_ok()).collect();
     if all.is_empty() || problem.queries[q].weight <= 0.0 {
         return Ok(());
     }
+    let templates = Templates::new(memo.prices(q, &all)?);
+    problem.queries[q].offered = templates.offered();
+    if problem.queries[q].offered.is_some() {
+        let worthwhile = templates.worthwhile(&|c| problem.items[c].bytes);
+        all.retain(|c| worthwhile.contains(c));
+    }
+    problem.queries[q].templates = templates;
+    problem.answered(q, &[], &base);
+    if all.is_empty() {
+        return Ok(());
+    }
     let Some(best) = memo.exact(q, &all)? else { return Ok(()) };
-    problem.add(q, &best.used, best.cost);
-    if hurry || !gains(base.cost, best.cost, config.min_gain) {
+    problem.answered(q, &all, &best);
+    if !gains(base.cost, best.cost, config.min_gain) {
+        return Ok(());
+    }
+    if hurry {
+        predict(q, problem, &[]);
         return Ok(());
     }
 
-    let mut round = Round { q, problem, memo, calls_before: 0 };
-    round.calls_before = round.memo.calls();
+    let calls_before = memo.calls();
+    let mut round = Round { q, problem, memo, calls_before };
     // What instead of all that was used, again and again.
     let mut left = all.clone();
     let mut used = best.used.clone();
@@ -50,35 +71,49 @@ pub(super) fn query(
             _ => break,
         }
     }
-    // What instead of one of those used; what remains of the best set without one of them.
-    for one in &best.used {
-        let without = |set: &[CandidateIdx]| set.iter().copied().filter(|c| c != one).collect::<Vec<_>>();
-        round.ask(&without(&all))?;
-        if best.used.len() > 2 {
-            round.ask(&without(&best.used))?;
+    // Each table by itself.
+    let tables: BTreeSet<RelId> = best.used.iter().map(|c| candidates[*c].def.table).collect();
+    for table in tables.iter().filter(|_| tables.len() > 1) {
+        let there: Vec<CandidateIdx> = all.iter().copied().filter(|c| candidates[*c].def.table == *table).collect();
+        round.ask(&there)?;
+    }
+    // What instead of one of those used; what one alone does.
+    for one in best.used.iter().take(MAX_SINGLES) {
+        let without: Vec<CandidateIdx> = all.iter().copied().filter(|c| c != one).collect();
+        round.ask(&without)?;
+        round.ask(&[*one])?;
+    }
+    // Where the known plans point to.
+    for set in predict(q, round.problem, &[]) {
+        round.ask(&set)?;
+    }
+    predict(q, round.problem, &[]);
+    round.problem.predict_all(q);
+    // When there are few, each alone: what the prices do not show.
+    if all.len() <= MAX_SINGLES {
+        for one in &all {
+            round.ask(&[*one])?;
         }
-    }
-    // Each alone, those used first, then the most promising.
-    let mut singles: Vec<(f64, CandidateIdx)> = Vec::new();
-    let rest = all.iter().filter(|c| !best.used.contains(c));
-    for &c in best.used.iter().chain(rest).take(MAX_SINGLES.max(best.used.len())) {
-        if let Some(plan) = round.ask(&[c])?
-            && plan.used == [c]
-        {
-            singles.push((base.cost - plan.cost, c));
-        }
-    }
-    // Pairs on different tables, the largest gains first.
-    let table = |c: CandidateIdx| candidates[c].def.table;
-    let mut pairs: Vec<(f64, CandidateIdx, CandidateIdx)> = Vec::new();
-    for (i, (gain_a, a)) in singles.iter().enumerate() {
-        pairs.extend(singles[i + 1..].iter().filter(|(_, b)| table(*a) != table(*b)).map(|(gain_b, b)| (gain_a + gain_b, *a, *b)));
-    }
-    pairs.sort_by(|x, y| y.0.total_cmp(&x.0).then((x.1, x.2).cmp(&(y.1, y.2))));
-    for (_, a, b) in pairs {
-        round.ask(&[a, b])?;
     }
     Ok(())
+}
+
+/// Adds configurations for a range of prices of storage; what is in `chosen` is free. Returns the sets that are new.
+pub(super) fn predict(q: QueryIdx, problem: &mut Problem, chosen: &[CandidateIdx]) -> Vec<Vec<CandidateIdx>> {
+    let free: BTreeSet<CandidateIdx> = chosen.iter().copied().collect();
+    let worth = problem.queries[q].weight * problem.queries[q].base;
+    let pages = (problem.budget / PAGE).max(1) as f64;
+    let mut new = Vec::new();
+    for step in 0..PRICE_STEPS {
+        let a_page = if step == 0 { 0.0 } else { worth / pages * 4.0_f64.powi(step + 1 - PRICE_STEPS) };
+        let price = |item: &Item, c: CandidateIdx| {
+            if free.contains(&c) { 0.0 } else { item.write + item.price + a_page * item.pages as f64 }
+        };
+        new.extend(problem.predict(q, &price));
+    }
+    new.sort();
+    new.dedup();
+    new
 }
 
 struct Round<'p, 'm, 'o> {
@@ -89,14 +124,14 @@ struct Round<'p, 'm, 'o> {
 }
 
 impl Round<'_, '_, '_> {
-    /// The plan with these candidates, noted as a configuration; `None` when the questions are used up or the query failed.
+    /// The plan with these candidates, noted; `None` when the questions are used up or the query failed.
     fn ask(&mut self, with: &[CandidateIdx]) -> Result<Option<PlanCost>, Cancelled> {
         if with.is_empty() || self.memo.calls() - self.calls_before >= MAX_CALLS {
             return Ok(None);
         }
         let plan = self.memo.inferred(self.q, with)?;
         if let Some(plan) = &plan {
-            self.problem.add(self.q, &plan.used, plan.cost);
+            self.problem.answered(self.q, with, plan);
         }
         Ok(plan)
     }

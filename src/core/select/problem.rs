@@ -1,13 +1,19 @@
 //! The choice as numbers: what each query costs with which candidates, what each candidate costs, and the limits.
 
+use super::template::Templates;
 use super::validate::Validated;
 use super::{Config, write};
 use crate::candidate::Candidate;
 use crate::model::{Bytes, CandidateIdx, Catalog, Cost, PAGE, Query, QueryIdx, RelId, mean_ms_per_cost};
-use std::collections::BTreeMap;
+use crate::whatif::PlanCost;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Costs that differ by less than this share are the same.
 const SAME: f64 = 1e-9;
+/// Of the plans of a query, so many are mixed at each price.
+const PREDICTED_PLANS: usize = 2;
+/// A plan with more mixes of scans than this is mixed at some prices only.
+const MAX_MIXES: usize = 48;
 /// The price of size: so much of the whole objective for all candidates together.
 const SIZE_PRICE: f64 = 1e-7;
 
@@ -25,6 +31,19 @@ pub(super) struct QueryModel {
     pub base: Cost,
     /// None needs a superset of another's candidates at no lower cost; the empty set at `base` is not listed.
     pub configurations: Vec<Configuration>,
+    /// Its known plans and the prices of its scans.
+    pub templates: Templates,
+    /// Candidates that the planner could use for it; `None` when that is not known.
+    pub offered: Option<BTreeSet<CandidateIdx>>,
+    /// The planner's answers: with these candidates the query costs this. No part of them does better.
+    answers: Vec<(Vec<CandidateIdx>, Cost)>,
+}
+
+impl QueryModel {
+    /// The least that the set can cost, from the answers for sets that hold it.
+    fn floor(&self, set: &[CandidateIdx]) -> Cost {
+        self.answers.iter().filter(|(with, _)| subset(set, with)).map(|(_, cost)| *cost).fold(0.0, f64::max)
+    }
 }
 
 pub(super) struct Item {
@@ -63,6 +82,9 @@ impl Problem {
             weight: (q.weight_among(mean) / hours).max(0.0),
             base: q.shape.base_cost,
             configurations: Vec::new(),
+            templates: Templates::default(),
+            offered: None,
+            answers: Vec::new(),
         };
         let room: BTreeMap<RelId, usize> =
             catalog.tables.iter().map(|(rel, t)| (*rel, config.max_indexes_per_table.saturating_sub(t.indexes.len()))).collect();
@@ -99,6 +121,7 @@ impl Problem {
     /// Adds a configuration unless it gains too little or another is as good; true when it was added.
     pub fn add(&mut self, query: QueryIdx, set: &[CandidateIdx], cost: Cost) -> bool {
         let model = &mut self.queries[query];
+        let cost = cost.max(model.floor(set));
         if set.is_empty() || !set.iter().all(|c| self.items[*c].usable) || !gains(model.base, cost, self.min_gain) {
             return false;
         }
@@ -112,12 +135,64 @@ impl Problem {
         true
     }
 
+    /// Takes over the planner's answer for a query under the candidates `with`; true when there is something new. No part of `with`
+    /// does better than the whole: what was predicted to is put right.
+    pub fn answered(&mut self, query: QueryIdx, with: &[CandidateIdx], plan: &PlanCost) -> bool {
+        let model = &mut self.queries[query];
+        let slack = SAME * model.base.abs();
+        let mut changed = model.templates.learn(plan);
+        if !model.answers.iter().any(|(known, _)| known == with) {
+            model.answers.push((with.to_vec(), plan.cost));
+        }
+        let mut raised = false;
+        for c in model.configurations.iter_mut().filter(|c| c.cost < plan.cost - slack && subset(&c.set, with)) {
+            c.cost = plan.cost;
+            raised = true;
+        }
+        if raised {
+            let all = std::mem::take(&mut model.configurations);
+            for c in all {
+                self.add(query, &c.set, c.cost);
+            }
+        }
+        changed |= raised;
+        self.add(query, &plan.used, plan.cost) || changed
+    }
+
+    /// Adds what the known plans make of a query's scans when candidates cost `price`; returns the sets that are new.
+    pub fn predict(&mut self, query: QueryIdx, price: &dyn Fn(&Item, CandidateIdx) -> f64) -> Vec<Vec<CandidateIdx>> {
+        let model = &self.queries[query];
+        let of = |c: CandidateIdx| {
+            let item = &self.items[c];
+            if item.usable { price(item, c) } else { f64::INFINITY }
+        };
+        let mut mixes = model.templates.mixes(model.weight, &of);
+        // Of several plans the one that is best at these prices.
+        let total = |(set, cost): &(Vec<CandidateIdx>, Cost)| model.weight * cost + set.iter().map(|c| of(*c)).sum::<f64>();
+        mixes.sort_by(|a, b| total(a).total_cmp(&total(b)).then_with(|| a.0.cmp(&b.0)));
+        mixes.truncate(PREDICTED_PLANS);
+        mixes.into_iter().filter(|(set, cost)| self.add(query, set, *cost)).map(|(set, _)| set).collect()
+    }
+
+    /// Adds every mix of the scans of those plans that have few.
+    pub fn predict_all(&mut self, query: QueryIdx) {
+        for (set, cost) in self.queries[query].templates.all_mixes(MAX_MIXES) {
+            self.add(query, &set, cost);
+        }
+    }
+
+    /// Candidates of `with` that matter to the query, ascending.
+    pub fn relevant(&self, query: QueryIdx, with: &[CandidateIdx]) -> Vec<CandidateIdx> {
+        let offered = self.queries[query].offered.as_ref();
+        with.iter().copied().filter(|c| offered.is_none_or(|o| o.contains(c))).collect()
+    }
+
     /// Takes over what validation found; true when there is something new.
     pub fn learn(&mut self, validated: &Validated) -> bool {
         let mut changed = false;
         for q in self.order.clone() {
-            let plan = &validated.plans[q];
-            changed |= self.add(q, &plan.used, plan.cost);
+            let with = self.relevant(q, &validated.set);
+            changed |= self.answered(q, &with, &validated.plans[q]);
         }
         for set in &validated.regressions {
             if !self.forbidden.contains(set) {

@@ -1,10 +1,11 @@
 //! Selections against brute force, and what holds for every selection: limits, order, reasons, figures.
 
+use super::search::GAP;
 use super::*;
 use crate::fixture;
 use crate::model::{IndexDef, Key, PAGE, Reason, RelId};
 use crate::size::Size;
-use crate::whatif::PlanCost;
+use crate::whatif::{self, PlanCost};
 use proptest::prelude::*;
 
 /// The cost of reading a table whole, and with each candidate that helps.
@@ -23,11 +24,20 @@ struct Additive {
 
 impl Additive {
     fn plan(&self, query: QueryIdx, with: &[CandidateIdx]) -> PlanCost {
-        let mut plan = PlanCost { cost: 0.0, used: Vec::new() };
-        for (whole, by) in &self.access[query] {
+        let mut plan = PlanCost::default();
+        for ((whole, by), relation) in self.access[query].iter().zip(0..) {
             let best = by.iter().filter(|(c, cost)| with.contains(c) && cost < whole).min_by(|a, b| a.1.total_cmp(&b.1));
             plan.cost += best.map_or(*whole, |b| b.1);
             plan.used.extend(best.map(|b| b.0));
+            plan.leaves.push(whatif::Leaf {
+                relation: Some(relation),
+                indexes: best.iter().map(|b| b.0).collect(),
+                outer: 0,
+                parallel: false,
+                order: Vec::new(),
+                times: Some(1.0),
+                cost: best.map_or(*whole, |b| b.1),
+            });
         }
         plan
     }
@@ -36,6 +46,16 @@ impl Additive {
 impl CostOracle for Additive {
     fn cost(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<PlanCost, Unplannable> {
         Ok(self.plan(query, with))
+    }
+
+    fn prices(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<Vec<whatif::Access>, Unplannable> {
+        let one = |relation, index, cost| whatif::Access { relation, index, outer: 0, parallel: false, order: Vec::new(), cost };
+        let mut all = Vec::new();
+        for ((whole, by), relation) in self.access[query].iter().zip(0..) {
+            all.push(one(relation, None, *whole));
+            all.extend(by.iter().filter(|(c, _)| with.contains(c)).map(|(c, cost)| one(relation, Some(*c), *cost)));
+        }
+        Ok(all)
     }
 
     fn interrupted(&mut self) -> bool {
@@ -49,6 +69,10 @@ struct Says<F>(F);
 impl<F: FnMut(QueryIdx, &[CandidateIdx]) -> Result<PlanCost, Unplannable>> CostOracle for Says<F> {
     fn cost(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<PlanCost, Unplannable> {
         (self.0)(query, with)
+    }
+
+    fn prices(&mut self, _: QueryIdx, _: &[CandidateIdx]) -> Result<Vec<whatif::Access>, Unplannable> {
+        Ok(Vec::new())
     }
 
     fn interrupted(&mut self) -> bool {
@@ -232,6 +256,22 @@ proptest! {
     }
 
     #[test]
+    fn every_point_of_the_frontier_is_the_optimum_of_its_budget(case in any_case(), more in 0..200_u64) {
+        let budgets = [case.config.budget + more * PAGE, case.config.budget];
+        let elapsed = &mut || 0.0;
+        let points = frontier(
+            &case.queries, &case.catalog, &case.candidates, &mut case.oracle.clone(), &mut Uninterruptible, elapsed, &case.config, &budgets,
+        ).unwrap();
+        for point in &points {
+            let alone = Case { config: Config { budget: point.budget, ..case.config.clone() }, ..case.clone() }.solve();
+            let slack = 1e-3 * alone.objective_before + 1e-6;
+            prop_assert!((point.objective_after - alone.objective_after).abs() <= slack, "{} {}", point.objective_after, alone.objective_after);
+            prop_assert!(point.bytes <= point.budget);
+        }
+        prop_assert!(points.windows(2).all(|p| p[1].objective_after <= p[0].objective_after + 1e-9));
+    }
+
+    #[test]
     fn the_order_of_the_queries_does_not_matter(case in any_case()) {
         let mut turned = case.clone();
         let n = case.queries.len();
@@ -312,7 +352,7 @@ fn a_set_that_makes_a_query_dearer_is_forbidden() {
                 (_, [0, 1]) => 150.0,
                 _ => 100.0,
             };
-            Ok(PlanCost { cost, used: with.to_vec() })
+            Ok(PlanCost { cost, used: with.to_vec(), ..PlanCost::default() })
         }
     };
     let selection = case.solve_with(&mut Says(planner(800.0)), &mut Uninterruptible).unwrap();
@@ -337,8 +377,8 @@ fn a_query_that_cannot_be_planned_has_no_say() {
 fn indexes_that_help_only_together_are_found() {
     let case = Case::new(&[vec![10], vec![10]], &[(1.0, vec![(0, 500.0, vec![1.0]), (1, 500.0, vec![1.0])])], 0.0);
     let together = |_: QueryIdx, with: &[CandidateIdx]| match with {
-        [0, 1] => Ok(PlanCost { cost: 10.0, used: vec![0, 1] }),
-        _ => Ok(PlanCost { cost: 1000.0, used: Vec::new() }),
+        [0, 1] => Ok(PlanCost { cost: 10.0, used: vec![0, 1], ..PlanCost::default() }),
+        _ => Ok(PlanCost { cost: 1000.0, ..PlanCost::default() }),
     };
     for milp in [&mut Uninterruptible as &mut dyn Milp, &mut Broken] {
         let selection = case.solve_with(&mut Says(together), milp).unwrap();

@@ -21,18 +21,32 @@ pub(super) struct Validated {
     pub method: Method,
 }
 
+/// How sure an answer must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// The planner's own answer for exactly these candidates on its tables.
+    Exact,
+    /// An earlier answer for more candidates will do when its plan uses only these; candidates that the planner could not use are
+    /// left out.
+    Near,
+}
+
 /// Prices the set.
-pub(super) fn set(problem: &Problem, memo: &mut Memo<'_>, set: &[CandidateIdx]) -> Result<Validated, Cancelled> {
+pub(super) fn set(problem: &Problem, memo: &mut Memo<'_>, set: &[CandidateIdx], ask: Ask) -> Result<Validated, Cancelled> {
     let mut set = set.to_vec();
     set.sort_unstable();
-    let mut plans: Vec<PlanCost> = problem.queries.iter().map(|q| PlanCost { cost: q.base, used: Vec::new() }).collect();
+    let mut plans: Vec<PlanCost> = problem.queries.iter().map(|q| PlanCost { cost: q.base, ..PlanCost::default() }).collect();
     let mut regressions = Vec::new();
     for &q in &problem.order {
         let relevant = memo.relevant(q, &set);
         if relevant.is_empty() {
             continue;
         }
-        let Some(plan) = memo.exact(q, &relevant)? else { continue };
+        let plan = match ask {
+            Ask::Exact => memo.exact(q, &relevant)?,
+            Ask::Near => memo.inferred(q, &problem.relevant(q, &relevant))?,
+        };
+        let Some(plan) = plan else { continue };
         if plan.cost > problem.queries[q].base * (1.0 + problem.max_regression) {
             // The plan's own candidates are to blame; if it uses none, their presence is.
             regressions.push(if plan.used.is_empty() { relevant } else { plan.used.clone() });
@@ -53,7 +67,7 @@ pub(super) fn tidy(problem: &Problem, memo: &mut Memo<'_>, mut best: Validated) 
         if some_used.len() == best.set.len() {
             break;
         }
-        let fewer = set(problem, memo, &some_used)?;
+        let fewer = set(problem, memo, &some_used, Ask::Near)?;
         if !fewer.allowed || fewer.objective > best.objective * (1.0 + 1e-9) {
             break;
         }
@@ -63,7 +77,7 @@ pub(super) fn tidy(problem: &Problem, memo: &mut Memo<'_>, mut best: Validated) 
     while at < best.set.len() {
         let mut without = best.set.clone();
         without.remove(at);
-        let fewer = set(problem, memo, &without)?;
+        let fewer = set(problem, memo, &without, Ask::Near)?;
         if fewer.allowed && problem.better(&fewer, &best) {
             best = Validated { method: best.method, ..fewer };
         } else {
