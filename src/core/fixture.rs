@@ -35,6 +35,7 @@ pub fn table(rel: u32, name: &str, rows: f64, columns: &[&str]) -> TableInfo {
         writes: WriteRates { updated_columns: BTreeMap::new(), ..WriteRates::default() },
         conditions: BTreeMap::new(),
         refused: None,
+        sample: None,
     }
 }
 

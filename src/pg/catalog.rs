@@ -173,6 +173,7 @@ fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>) -> TableI
         rows,
         bytes: row.bytes,
         conditions: BTreeMap::new(),
+        sample: None,
         columns: columns.iter().map(|c| column(c, rows, unique.contains(&c.attnum))).collect(),
         indexes: indexes.into_iter().map(|i| index(rel, i, columns)).collect(),
     }

@@ -1,7 +1,7 @@
 //! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
 
 use super::decision::{self, Decision, Drawn};
-use super::{decide, flush, profile};
+use super::{decide, flush, profile, rows};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
@@ -198,6 +198,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     for table in catalog.tables.values_mut().filter(|t| !wanted.is_empty() && !wanted.contains(&t.rel.0)) {
         table.refused = Some("the caller asked for other tables".into());
     }
+    rows::of_queries(&mut catalog, &queries, guc::candidate_min_table_size());
     let budget = limits
         .budget
         .unwrap_or_else(|| catalog.tables.values().filter(|t| t.refused.is_none()).map(|t| t.bytes).sum::<Bytes>() / 2);
@@ -314,7 +315,8 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
     let mut bytes = 0;
     for statement in create {
         let def = whatif::parse_definition(statement)?;
-        let tables = catalog::snapshot(&[def.table])?;
+        let mut tables = catalog::snapshot(&[def.table])?;
+        rows::of_index(&mut tables, &def);
         let Some(table) = tables.table(def.table) else {
             return Err(Error::internal("table vanished while it was looked at"));
         };

@@ -13,6 +13,7 @@ mod judge;
 mod launcher;
 mod outcome;
 mod profile;
+mod rows;
 pub mod state;
 pub mod status;
 
