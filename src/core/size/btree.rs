@@ -151,6 +151,9 @@ fn random_group(mean: f64, key: f64) -> (f64, f64) {
         bytes += share * b;
         seen += share;
         share *= lambda / (rows + 1.0);
+        if seen > 1.0 - 1e-9 {
+            break;
+        }
     }
     (tuples / seen, bytes / seen)
 }
@@ -230,7 +233,7 @@ fn sampled(sample: &RowSample, columns: &[AttNum], keys: &[AttNum], rows: f64, d
         let width = sample.widths(keys, Some(&groups.met))?.mean;
         for (share, mean) in &groups.rare {
             let mean = mean.max(1.0);
-            let tuples = if mean < SMALL_GROUP { random_group(mean, width) } else { group(mean, width) };
+            let tuples = if mean < SMALL_GROUP && !groups.exact { random_group(mean, width) } else { group(mean, width) };
             all.add(tuples, share * (rows - frequent).max(0.0) / mean);
         }
         (groups.count(rows, frequent), all.pages(key))

@@ -11,12 +11,15 @@
 //! - A group that goes on in the next block is two units. Where equal keys lie side by side, keys that come new in the later part of
 //!   a block tell how often a group begins; the smaller of both figures counts.
 
+use super::runs::Runs;
+
 /// A key that was met in so many blocks has a share of its own.
 const FREQUENT: usize = 20;
-/// When so few keys begin in the later part of a block, on average, blocks say nothing of groups that go on in the next one.
-const FEW_BEGIN: f64 = 0.05;
-/// Nor do blocks of so few rows.
-const FEW_ROWS: f64 = 8.0;
+/// Where nearly all units are groups of their own, the sizes of units within blocks are those of the groups, unless that contradicts
+/// how often groups begin.
+const ALONE: f64 = 0.3;
+const MOSTLY_ALONE: f64 = 0.95;
+const SAME: f64 = 0.07;
 /// From one size of group to the next that is tried.
 const STEP: f64 = 1.35;
 /// Cells of so few units are of one unit.
@@ -33,8 +36,10 @@ const MOST_ROUNDS: usize = 1000;
 pub(super) struct Groups {
     /// Groups that were met often, or all of them when the sample is the whole table: their rows in the sample, and one of these.
     pub frequent: Vec<(u32, u32)>,
-    /// All other rows: shares of them that add up to 1, in groups of so many rows.
+    /// All other rows: shares of them that add up to 1, in groups of so many rows on average.
     pub rare: Vec<(f64, f64)>,
+    /// They are of exactly so many rows.
+    pub exact: bool,
     /// A row of each of these groups that was met.
     pub met: Vec<u32>,
 }
@@ -59,13 +64,21 @@ impl Groups {
         }
         if rows > 0.0 {
             let units: f64 = met.iter().enumerate().map(|(times, keys)| times as f64 * keys).sum();
-            let sizes: Vec<(f64, f64)> =
-                cells(&met, scale.max(1.0)).into_iter().map(|(share, s)| (share, s / -(-s).exp_m1())).collect();
+            let cells = cells(&met, scale.max(1.0));
+            let alone: f64 = cells.iter().filter(|(_, size)| *size < ALONE).map(|(share, _)| share).sum();
+            let sizes: Vec<(f64, f64)> = cells.into_iter().map(|(share, s)| (share, s / -(-s).exp_m1())).collect();
             let number: f64 = sizes.iter().map(|(share, size)| share / size).sum();
-            // Groups for each unit as the blocks' ends do not disturb it, against those for each unit of the fit.
             let rare = |key: u32| seen.keys.get(key as usize).is_some_and(|m| !frequent(m));
-            let begun = beginnings(blocks, &keys, rare).map_or(1.0, |rate| (rate * rows / units / number).min(1.0));
-            groups.rare = sizes.into_iter().map(|(share, size)| (share, size * rows / units / begun.max(1e-9))).collect();
+            let runs = Runs::of(blocks, &keys, seen.keys.len(), rare);
+            // Groups for each unit as the blocks' ends do not disturb it, against those for each unit of the fit.
+            let begun = runs.begun.map_or(1.0, |rate| (rate * rows / units / number).min(1.0)).max(1e-9);
+            let mean = rows / (units * number * begun);
+            groups.exact = alone > MOSTLY_ALONE && runs.mean().is_some_and(|m| (m / mean - 1.0).abs() < SAME);
+            groups.rare = if groups.exact {
+                runs.shares()
+            } else {
+                sizes.into_iter().map(|(share, size)| (share, size * rows / units / begun)).collect()
+            };
         }
         groups
     }
@@ -75,25 +88,6 @@ impl Groups {
         let others = (rows - frequent).max(0.0);
         self.frequent.len() as f64 + self.rare.iter().map(|(share, size)| share * others / size.max(1.0)).sum::<f64>()
     }
-}
-
-/// Groups that begin, for each row: of the keys that were met for the first time in their block, those in its later part. What began in
-/// the block before has mostly ended there. `None` where that says nothing.
-fn beginnings(blocks: &[u32], keys: &[(u32, bool)], counts: impl Fn(u32) -> bool) -> Option<f64> {
-    let (mut begun, mut rows, mut number, mut start) = (0.0, 0.0, 0.0, 0);
-    while let Some(block) = blocks.get(start) {
-        let length = blocks.iter().skip(start).take_while(|b| *b == block).count();
-        for (at, (key, new)) in keys.iter().skip(start).take(length).enumerate() {
-            if counts(*key) {
-                let weight = (2.0 * (at as f64 + 0.5) / length as f64 - 0.5).clamp(0.0, 1.0);
-                rows += weight;
-                begun += if *new { weight } else { 0.0 };
-            }
-        }
-        number += 1.0;
-        start += length;
-    }
-    (begun >= FEW_BEGIN * number && blocks.len() as f64 >= FEW_ROWS * number).then(|| begun / rows)
 }
 
 /// The sizes of groups: what share of the units is in cells of how many units on average. A cell is a value that rows take by chance, so
@@ -106,6 +100,9 @@ fn cells(met: &[f64; FREQUENT], scale: f64) -> Vec<(f64, f64)> {
         keys += number;
     }
     let all = units * scale;
+    if met[1] >= keys {
+        return vec![(1.0, 1e-6)];
+    }
     // A guess: all cells are as large.
     let typical = (poisson_mean(units / keys) * scale).clamp(SMALLEST, all);
     let largest = FREQUENT as f64 * scale;

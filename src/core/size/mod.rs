@@ -2,6 +2,7 @@
 
 mod btree;
 mod groups;
+mod runs;
 mod sample;
 #[cfg(test)]
 mod tests;

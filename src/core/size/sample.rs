@@ -35,10 +35,19 @@ pub fn hash(bytes: &[u8]) -> u64 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values {
     /// Alignment of the type in bytes.
-    pub align: u8,
+    align: u8,
     /// Of variable length: its short values are not aligned.
-    pub varying: bool,
-    pub values: Vec<Value>,
+    varying: bool,
+    values: Vec<Value>,
+    /// All values have the same size.
+    uniform: bool,
+}
+
+impl Values {
+    pub fn new(align: u8, varying: bool, values: Vec<Value>) -> Self {
+        let uniform = values.windows(2).all(|w| matches!(w, [a, b] if a.size == b.size));
+        Values { align, varying, values, uniform }
+    }
 }
 
 /// Sampled rows of a table.
@@ -103,6 +112,7 @@ impl RowSample {
             squares += size * size;
         };
         match of {
+            _ if columns.iter().all(|c| c.uniform) => add(0),
             Some(rows) => rows.iter().for_each(|r| add(*r as usize)),
             None => (0..self.rows()).for_each(add),
         }

@@ -26,8 +26,7 @@ fn sampled(columns: &[Column]) -> TableInfo {
     let mut table = fixture::table(1, "t", ROWS as f64, &names[..columns.len()]);
     let taken: Vec<usize> = (0..ROWS).filter(|row| u(row / PER_BLOCK, 99) < SHARE).collect();
     let value = |v: i64| if v < 0 { Value::NULL } else { Value { hash: hash(&v.to_ne_bytes()), size: 4 } };
-    let values =
-        |f: &&dyn Fn(usize) -> i64| Values { align: 4, varying: false, values: taken.iter().map(|row| value(f(*row))).collect() };
+    let values = |f: &Column| Values::new(4, false, taken.iter().map(|row| value(f(*row))).collect());
     let columns: BTreeMap<AttNum, Values> = (1..).zip(columns.iter().map(values)).collect();
     let blocks = taken.iter().map(|row| (row / PER_BLOCK) as u32).collect();
     table.sample = RowSample::new(blocks, false, columns).map(Arc::new);
@@ -156,7 +155,7 @@ fn groups_of_all_sizes() {
 fn a_whole_table_is_counted() {
     let rows = 9000_usize;
     let values = (0..rows).map(|r| Value { hash: hash(&[(r % 70) as u8]), size: 4 }).collect();
-    let columns = BTreeMap::from([(2, Values { align: 4, varying: false, values })]);
+    let columns = BTreeMap::from([(2, Values::new(4, false, values))]);
     let mut table = fixture::table(1, "t", rows as f64, &["a", "b"]);
     table.sample = RowSample::new((0..rows).map(|r| (r / 50) as u32).collect(), true, columns).map(Arc::new);
     let leaves = built((0..rows).map(|r| (vec![(r % 70) as i64], 16)).collect());
@@ -166,12 +165,8 @@ fn a_whole_table_is_counted() {
 
 #[test]
 fn widths_are_aligned_as_in_an_index() {
-    let text = |sizes: &[u16]| Values {
-        align: 4,
-        varying: true,
-        values: sizes.iter().map(|s| Value { hash: u64::from(*s), size: *s }).collect(),
-    };
-    let int = Values { align: 4, varying: false, values: vec![Value { hash: 1, size: 4 }; 3] };
+    let text = |sizes: &[u16]| Values::new(4, true, sizes.iter().map(|s| Value { hash: u64::from(*s), size: *s }).collect());
+    let int = Values::new(4, false, vec![Value { hash: 1, size: 4 }; 3]);
     let sample = RowSample::new(vec![0; 3], true, BTreeMap::from([(1, text(&[5, 0, 300])), (2, int)])).unwrap();
     let mean = |columns: &[AttNum]| sample.widths(columns, None).unwrap().mean;
     // 8 + 5 is 16, an all-NULL tuple is 16, 8 + 300 is 312.
@@ -184,6 +179,6 @@ fn widths_are_aligned_as_in_an_index() {
 #[test]
 fn samples_that_do_not_fit_together_are_none() {
     assert_eq!(RowSample::new(Vec::new(), true, BTreeMap::new()), None);
-    let short = Values { align: 4, varying: false, values: Vec::new() };
+    let short = Values::new(4, false, Vec::new());
     assert_eq!(RowSample::new(vec![0], true, BTreeMap::from([(1, short)])), None);
 }

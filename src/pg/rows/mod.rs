@@ -141,7 +141,7 @@ unsafe fn rows(columns: &[AttNum], whole: bool) -> Result<Option<RowSample>> {
             }
         }
         let whole = whole && (count as i64) < MAX_ROWS;
-        let values = |r: Reader| Values { align: r.align, varying: r.varying, values: r.values };
+        let values = |r: Reader| Values::new(r.align, r.varying, r.values);
         Ok(RowSample::new(blocks, whole, columns.iter().copied().zip(readers.into_iter().map(values)).collect::<BTreeMap<_, _>>()))
     }
 }

@@ -20,6 +20,7 @@ mod tests {
         CREATE TABLE t AS
         SELECT i AS id,
                (i / 4 + (u(i / 4, 1) * 3)::int)::int AS clustered,
+               i / 4 AS four,
                (u(i, 2) * 20000)::int AS part,
                ((u(i, 2) * 20000)::int * 7 + (u(i, 3) * 3)::int) % 1000 AS supplier,
                (ARRAY['BUILDING', 'AUTO', 'MACHINERY', 'HOUSEHOLD', 'FURNITURE'])[1 + (u(i, 4) * 4)::int]::char(10) AS segment,
@@ -83,6 +84,8 @@ mod tests {
         let cases: &[(&[&str], &[&str])] = &[
             (&["id"], &[]),
             (&["clustered"], &[]),
+            (&["four"], &[]),
+            (&["four", "segment"], &[]),
             (&["clustered", "flag"], &[]),
             (&["part"], &[]),
             (&["part", "supplier"], &[]),
