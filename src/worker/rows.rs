@@ -1,13 +1,12 @@
 //! Which tables' rows an analysis looks at, so that it knows how big their indexes would be.
 
 use crate::pg::rows;
-use indexpilot_core::model::{AttNum, Bytes, Catalog, IndexDef, Query, RelId, RelationUse, TableInfo};
+use indexpilot_core::model::{AttNum, Bytes, Catalog, Query, RelId, RelationUse, TableInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A table takes some ten milliseconds when its blocks are in memory. What takes longer is left to statistics.
-const ONE_TABLE: Duration = Duration::from_millis(500);
+/// A table takes some ten milliseconds when its blocks are in memory. What this time does not suffice for is left to statistics.
 const ALL_TABLES: Duration = Duration::from_secs(3);
 
 /// Looks at rows of the tables that could get an index, the largest first, as far as the queries use their columns.
@@ -22,15 +21,8 @@ pub fn of_queries(catalog: &mut Catalog, queries: &[Query], min_bytes: Bytes) {
     for table in tables {
         let left = ALL_TABLES.saturating_sub(start.elapsed());
         if let Some(columns) = used.get(&table.rel).filter(|_| !left.is_zero()) {
-            table.sample = rows::sample(table, columns, ONE_TABLE.min(left)).map(Arc::new);
+            table.sample = rows::sample(table, columns, rows::PATIENCE.min(left)).map(Arc::new);
         }
-    }
-}
-
-/// Looks at rows of the table that the index would be on.
-pub fn of_index(catalog: &mut Catalog, def: &IndexDef) {
-    if let Some(table) = catalog.tables.get_mut(&def.table) {
-        table.sample = rows::sample(table, &def.columns().collect(), ONE_TABLE).map(Arc::new);
     }
 }
 

@@ -35,13 +35,12 @@ pub(super) fn selection(found: Found<'_>, memo: &mut Memo<'_>, config: &Config) 
     let judge = Judge { queries, catalog, candidates: &candidates, problem, best: &best, config };
     rejected.extend(judge.not_chosen(memo)?);
     let objective_after = best.objective;
-    let gap = if objective_after > 0.0 { ((objective_after - bound) / objective_after).clamp(0.0, 1.0) } else { 0.0 };
     let failed = memo.failed().clone();
     Ok(Selection {
         costs: nothing.plans.iter().zip(&best.plans).map(|(before, after)| (before.cost, after.cost)).collect(),
         objective_before: nothing.objective,
         objective_after,
-        gap: if gap < 1e-9 { 0.0 } else { gap },
+        gap: gap(objective_after, bound),
         method: best.method,
         planner_calls: memo.calls(),
         bytes: problem.bytes(&best.set),
@@ -50,6 +49,12 @@ pub(super) fn selection(found: Found<'_>, memo: &mut Memo<'_>, config: &Config) 
         rejected,
         candidates,
     })
+}
+
+/// How far the objective may be above the best possible, as a share of it.
+pub(super) fn gap(objective: f64, bound: f64) -> f64 {
+    let gap = if objective > 0.0 { ((objective - bound) / objective).clamp(0.0, 1.0) } else { 0.0 };
+    if gap < 1e-9 { 0.0 } else { gap }
 }
 
 fn query_objective(problem: &Problem, validated: &Validated) -> f64 {

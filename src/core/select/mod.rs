@@ -1,10 +1,11 @@
 //! Which candidates to build: an integer program over what the planner says, checked with the planner.
 //!
-//! 1. [`explore`]: for each query, a few dozen questions give *configurations*: a set of candidates and the cost of the query with
-//!    exactly these.
+//! 1. [`explore`]: for each query, one question prices the scans that the candidates allow, and a few give plans. From these
+//!    ([`template`]) come *configurations*: a set of candidates and the cost of the query with them, asked or predicted.
 //! 2. [`milp`]: the best set of candidates for these configurations within budget and limits; [`greedy`] gives another set.
-//! 3. Validation: the planner prices every query under the chosen set. What it finds becomes new configurations; a set under which
-//!    a query gets too expensive is forbidden; then step 2 again, until nothing changes or the time is over.
+//! 3. Validation: the planner prices every query under the chosen set. What it finds puts predictions right and becomes new plans and
+//!    configurations; a set under which a query gets too expensive is forbidden; then step 2 again, until nothing changes or the
+//!    time is over ([`search`]).
 //! 4. The best validated set is returned, without indexes that no plan uses or that do not pay for themselves.
 //!
 //! The objective is a time per hour of workload: Σ weight·cost over the queries, what maintaining the indexes costs ([`mod@write`]), and
@@ -15,6 +16,7 @@ mod explore;
 mod greedy;
 mod milp;
 mod problem;
+mod search;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -26,18 +28,9 @@ pub use write::write_cost;
 
 use crate::candidate::{Candidate, Generated, Rejected, canonical_order};
 use crate::model::{Bytes, CandidateIdx, Catalog, Cost, Query, QueryIdx};
-use crate::whatif::{Cancelled, CostOracle, Memo, Unplannable};
-use problem::Problem;
-use validate::{Ask, Validated};
-
-/// Relative gap at which the solver may stop.
-const GAP: f64 = 2e-3;
-/// Rounds of solving and validating.
-const MAX_ROUNDS: usize = 12;
-/// Seconds that the greedy choice may take beyond the time limit: without it there might be no choice at all.
-const GREEDY_EXTRA_S: f64 = 1.0;
-/// Share of the time limit after which no more questions are asked about single queries.
-const EXPLORE_SHARE: f64 = 0.6;
+use crate::whatif::{Cancelled, CostOracle, Unplannable};
+use search::Search;
+use validate::Validated;
 
 /// Limits of the choice.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,71 +128,83 @@ pub fn solve(
     config: &Config,
 ) -> Result<Selection, SelectError> {
     let Generated { candidates, rejected } = generated;
-    let order = canonical_order(queries);
-    let mut memo = Memo::new(oracle, queries, candidates.iter().map(|c| c.def.table).collect());
-    let mut problem = Problem::new(queries, &order, catalog, &candidates, config);
-    for &q in &order {
-        let hurry = elapsed_s() > config.time_limit_s * EXPLORE_SHARE;
-        explore::query(q, &mut problem, &mut memo, &candidates, config, hurry)?;
-    }
-    problem.price_sizes();
-
-    let nothing = validate::set(&problem, &mut memo, &[], Ask::Exact)?;
-    let mut best = Validated { method: Method::Milp, ..nothing.clone() };
-    let mut bound = problem.lower_bound();
-    let mut forbidden_before = usize::MAX;
-    let mut seen: Vec<Vec<CandidateIdx>> = Vec::new();
-    for round in 0..MAX_ROUNDS {
-        let left = config.time_limit_s - elapsed_s();
-        let mut sets = Vec::new();
-        if left > 0.0 {
-            // A solver that fails leaves the greedy set: the result says so by its method.
-            let solved = milp::choose(&problem, milp, left, GAP).ok();
-            bound = solved.as_ref().map_or_else(|| problem.lower_bound(), |(_, proved)| *proved);
-            sets.extend(solved.map(|(set, _)| (Method::Milp, set)));
-            if memo.interrupted() {
-                return Err(SelectError::Cancelled);
-            }
-        }
-        if round == 0 || sets.is_empty() {
-            let mut go_on =
-                || if memo.interrupted() { Err(Cancelled) } else { Ok(elapsed_s() < config.time_limit_s + GREEDY_EXTRA_S) };
-            sets.push((Method::Greedy, greedy::choose(&problem, &mut go_on)?));
-        }
-        let mut changed = false;
-        for (method, set) in sets {
-            if seen.contains(&set) {
-                continue;
-            }
-            seen.push(set.clone());
-            let validated = validate::set(&problem, &mut memo, &set, Ask::Near)?;
-            changed |= problem.learn(&validated);
-            for &q in &order {
-                changed |= !explore::predict(q, &mut problem, &set).is_empty();
-            }
-            if validated.allowed && problem.better(&validated, &best) {
-                // What was inferred may be wrong by a little; what is returned is not.
-                let exact = validate::set(&problem, &mut memo, &set, Ask::Exact)?;
-                changed |= problem.learn(&exact);
-                if exact.allowed && problem.better(&exact, &best) {
-                    best = Validated { method, ..exact };
-                }
-            }
-        }
-        let news = changed || problem.forbidden_len() != forbidden_before;
-        forbidden_before = problem.forbidden_len();
-        if !news || elapsed_s() > config.time_limit_s {
-            break;
-        }
-    }
-    let tidied = validate::tidy(&problem, &mut memo, best.clone())?;
-    let tidied = Validated { method: best.method, ..validate::set(&problem, &mut memo, &tidied.set, Ask::Exact)? };
-    if tidied.allowed && !problem.better(&best, &tidied) {
-        best = tidied;
-    }
+    let mut search = Search::new(queries, catalog, &candidates, oracle, config);
+    search.explore(&candidates, elapsed_s)?;
+    let nothing = search.nothing()?;
+    let (best, bound) = search.choose(nothing.clone(), milp, elapsed_s)?;
+    let Search { problem, mut memo, .. } = search;
     explain::selection(
         explain::Found { queries, catalog, candidates, rejected, problem: &problem, nothing, best, bound },
         &mut memo,
         config,
     )
+}
+
+/// The best choice for one budget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    pub budget: Bytes,
+    /// Of the chosen indexes together.
+    pub bytes: Bytes,
+    /// Positions in the candidates that were given, ascending.
+    pub chosen: Vec<CandidateIdx>,
+    /// Objective per hour, as in [`Selection`].
+    pub objective_before: f64,
+    pub objective_after: f64,
+    /// Planner's cost of all queries times their calls.
+    pub cost_before: Cost,
+    pub cost_after: Cost,
+    /// As in [`Selection`].
+    pub gap: f64,
+    pub method: Method,
+    /// Questions asked so far, for this point and those before it.
+    pub planner_calls: u64,
+}
+
+/// The best choice for each of several budgets, ascending: what each further byte buys. The questions about single queries are asked
+/// once for all. `config.budget` is not looked at; the time limit holds for all together.
+///
+/// # Errors
+/// As [`solve`].
+#[expect(clippy::too_many_arguments, reason = "those of solve, and the budgets")]
+pub fn frontier(
+    queries: &[Query],
+    catalog: &Catalog,
+    candidates: &[Candidate],
+    oracle: &mut dyn CostOracle,
+    milp: &mut dyn Milp,
+    elapsed_s: &mut dyn FnMut() -> f64,
+    config: &Config,
+    budgets: &[Bytes],
+) -> Result<Vec<Point>, SelectError> {
+    let mut budgets = budgets.to_vec();
+    budgets.sort_unstable();
+    budgets.dedup();
+    let largest = Config { budget: budgets.last().copied().unwrap_or(0), ..config.clone() };
+    let mut search = Search::new(queries, catalog, candidates, oracle, &largest);
+    search.explore(candidates, elapsed_s)?;
+    let nothing = search.nothing()?;
+    let mut best = nothing.clone();
+    let order = canonical_order(queries);
+    let cost = |v: &Validated| -> Cost { order.iter().map(|&q| queries[q].calls * v.plans[q].cost).sum() };
+    let mut points = Vec::new();
+    for budget in budgets {
+        search.problem.budget = budget;
+        // What was best for less is a beginning.
+        let (found, bound) = search.choose(best, milp, elapsed_s)?;
+        best = found;
+        points.push(Point {
+            budget,
+            bytes: search.problem.bytes(&best.set),
+            chosen: best.set.clone(),
+            objective_before: nothing.objective,
+            objective_after: best.objective,
+            cost_before: cost(&nothing),
+            cost_after: cost(&best),
+            gap: explain::gap(best.objective, bound),
+            method: best.method,
+            planner_calls: search.memo.calls(),
+        });
+    }
+    Ok(points)
 }

@@ -1,5 +1,6 @@
 //! Selections against brute force, and what holds for every selection: limits, order, reasons, figures.
 
+use super::search::GAP;
 use super::*;
 use crate::fixture;
 use crate::model::{IndexDef, Key, PAGE, Reason, RelId};
@@ -252,6 +253,22 @@ proptest! {
         let mut richer = case.clone();
         richer.config.budget += more * PAGE;
         prop_assert!(richer.solve().objective_after <= case.solve().objective_after * (1.0 + GAP));
+    }
+
+    #[test]
+    fn every_point_of_the_frontier_is_the_optimum_of_its_budget(case in any_case(), more in 0..200_u64) {
+        let budgets = [case.config.budget + more * PAGE, case.config.budget];
+        let elapsed = &mut || 0.0;
+        let points = frontier(
+            &case.queries, &case.catalog, &case.candidates, &mut case.oracle.clone(), &mut Uninterruptible, elapsed, &case.config, &budgets,
+        ).unwrap();
+        for point in &points {
+            let alone = Case { config: Config { budget: point.budget, ..case.config.clone() }, ..case.clone() }.solve();
+            let slack = 1e-3 * alone.objective_before + 1e-6;
+            prop_assert!((point.objective_after - alone.objective_after).abs() <= slack, "{} {}", point.objective_after, alone.objective_after);
+            prop_assert!(point.bytes <= point.budget);
+        }
+        prop_assert!(points.windows(2).all(|p| p[1].objective_after <= p[0].objective_after + 1e-9));
     }
 
     #[test]

@@ -267,10 +267,16 @@ impl Tuples {
     }
 }
 
+/// Rows that the index points to: of a partial index, those that pass its condition, as far as their share is known.
+fn indexed_rows(def: &IndexDef, table: &TableInfo) -> f64 {
+    let share = def.predicate.as_ref().and_then(|sql| table.conditions.get(sql)).copied().unwrap_or(1.0);
+    (table.rows.max(0.0) * share.clamp(0.0, 1.0)).floor()
+}
+
 /// Size of the B-tree `def` when it is built now on `table`, from a sample of its rows if there is one, else from statistics. A column
 /// that the table does not have counts for nothing.
 pub fn btree(def: &IndexDef, table: &TableInfo) -> Size {
-    let rows = table.rows.max(0.0).floor();
+    let rows = indexed_rows(def, table);
     if rows < 1.0 {
         return Size { pages: 1, bytes: PAGE, tuples: 0.0, height: 0 };
     }

@@ -20,6 +20,8 @@ use std::time::Duration;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
+/// How long to read a table at most: its blocks may have to come from a slow disk.
+pub const PATIENCE: Duration = Duration::from_millis(500);
 /// Blocks to look at: as many as ANALYZE would look at for a statistics target of one.
 const BLOCKS: f64 = 300.0;
 /// Rows to look at, where that many blocks have more.
