@@ -234,7 +234,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     }
     let tables: BTreeSet<RelId> = queries.iter().flat_map(|q| q.shape.relations.iter().map(|r| r.rel)).collect();
     let mut catalog = catalog::snapshot_with(&tables.into_iter().collect::<Vec<_>>(), &expressions)?;
-    condition(&mut catalog, &queries);
+    candidate::note_conditions(&queries, &mut catalog);
     express(&mut catalog)?;
     count_updates(&mut catalog)?;
     if limits.weigh_writes {
@@ -302,16 +302,6 @@ fn measure(study: &Study, expressions: &mut Expressions) -> Result<(indexpilot_c
         }
     }
     whatif::common(shapes, study.complete, expressions).map(|shape| (shape, plannable)).ok_or(failure)
-}
-
-/// Writes into the snapshot which conditions partial indexes may have, and how many rows pass them.
-fn condition(catalog: &mut Catalog, queries: &[Query]) {
-    for usage in queries.iter().flat_map(|q| &q.shape.relations) {
-        let Some(table) = catalog.tables.get_mut(&usage.rel) else { continue };
-        for condition in &usage.conditions {
-            table.conditions.entry(condition.sql.clone()).or_insert(condition.selectivity);
-        }
-    }
 }
 
 /// Writes into the snapshot what the genome knows of each field.
