@@ -1,7 +1,7 @@
 //! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
 
 use super::decision::{self, Decision, Drawn};
-use super::{advice, decide, estimate, flush, profile, references};
+use super::{advice, decide, estimate, flush, profile, references, rows};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
@@ -247,6 +247,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     for table in catalog.tables.values_mut().filter(|t| !wanted.is_empty() && !wanted.contains(&t.rel.0)) {
         table.refused = Some("the caller asked for other tables".into());
     }
+    rows::of_queries(&mut catalog, &queries, guc::candidate_min_table_size());
     let budget = limits
         .budget
         .unwrap_or_else(|| catalog.tables.values().filter(|t| t.refused.is_none()).map(|t| t.bytes).sum::<Bytes>() / 2);
