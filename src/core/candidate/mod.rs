@@ -15,6 +15,8 @@ mod prune;
 mod score;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tpch;
 mod wants;
 
 pub use partial::note_conditions;

@@ -138,7 +138,7 @@ fn prefixes_of_two_queries_are_merged() {
     assert!(found.candidates.iter().all(|c| c.queries == vec![0, 1]));
 }
 
-fn statements(generated: &Generated, catalog: &Catalog) -> Vec<String> {
+pub(super) fn statements(generated: &Generated, catalog: &Catalog) -> Vec<String> {
     let show = |c: &Candidate| crate::ddl::describe(&c.def, &catalog.tables[&c.def.table]).split_once(' ').unwrap().1.to_owned();
     generated.candidates.iter().map(show).collect()
 }
@@ -222,7 +222,7 @@ fn expressions_are_keys_and_never_included() {
     assert_eq!((none.candidates.len(), none.rejected[0].reason), (0, Reason::NotExpressed));
 }
 
-fn conditions(list: &[(&str, AttNum, f64)]) -> Vec<Condition> {
+pub(super) fn conditions(list: &[(&str, AttNum, f64)]) -> Vec<Condition> {
     list.iter().map(|(sql, c, s)| Condition { sql: (*sql).into(), columns: vec![*c], selectivity: *s }).collect()
 }
 
