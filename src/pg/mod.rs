@@ -18,6 +18,7 @@ pub mod planner;
 mod query;
 pub mod relinfo;
 pub mod role;
+pub mod sampling;
 pub mod session;
 pub mod setting;
 pub mod shape;

@@ -10,6 +10,7 @@ mod hooks;
 mod oracle;
 mod price;
 mod profile;
+mod sampler;
 mod shape;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
@@ -19,6 +20,7 @@ pub use definition::Hypothetical;
 pub use hooks::init;
 pub use oracle::Oracle;
 pub use profile::profile;
+pub use sampler::Sampler;
 pub use shape::shape;
 
 use crate::guc;

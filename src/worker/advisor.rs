@@ -198,6 +198,8 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     for table in catalog.tables.values_mut().filter(|t| !wanted.is_empty() && !wanted.contains(&t.rel.0)) {
         table.refused = Some("the caller asked for other tables".into());
     }
+    let mut sampler = whatif::Sampler::default();
+    sampler.measure(&mut catalog, &queries);
     let budget = limits
         .budget
         .unwrap_or_else(|| catalog.tables.values().filter(|t| t.refused.is_none()).map(|t| t.bytes).sum::<Bytes>() / 2);
@@ -211,7 +213,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
             min_expression: guc::candidate_min_expression(),
         },
     );
-    let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog);
+    let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog, &mut sampler);
     let start = Instant::now();
     let selection = select::solve(
         &queries,

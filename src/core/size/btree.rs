@@ -11,19 +11,8 @@
 //! - A page above the leaves is filled until 30 % is free and holds only key columns [nbtsort.c].
 //! - One page more holds the metadata.
 
-use crate::model::{Bytes, ColumnInfo, IndexDef, PAGE, TableInfo};
-
-/// What an index will be once built.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Size {
-    /// All pages: metadata, inner pages and leaves.
-    pub pages: u64,
-    pub bytes: Bytes,
-    /// Rows that the index points to.
-    pub tuples: f64,
-    /// Levels above the leaves; 0 when the root is a leaf (PostgreSQL's `tree_height`).
-    pub height: u32,
-}
+use super::{Size, indexed_rows, maxalign};
+use crate::model::{ColumnInfo, IndexDef, PAGE, TableInfo};
 
 const TUPLE_HEADER: f64 = 8.0;
 /// The header with the null bitmap of up to 32 columns.
@@ -43,18 +32,16 @@ const SMALL_GROUP: f64 = 40.0;
 /// NULLs are followed through all combinations of at most so many columns.
 const MAX_NULLABLE: usize = 8;
 
-fn maxalign(bytes: f64) -> f64 {
-    (bytes / 8.0).ceil() * 8.0
-}
-
-/// The average stored width of a column and how it aligns. A short variable-length value has a 1-byte header and no alignment.
-fn layout(column: &ColumnInfo) -> (f64, f64, bool) {
+/// The average stored width of a column, how it aligns, and whether the length varies. A short variable-length value has a 1-byte header and no alignment.
+pub(super) fn layout(column: &ColumnInfo) -> (f64, f64, bool) {
     let width = f64::from(column.avg_width.max(1));
     let align = f64::from(column.align.max(1));
-    let varying = is_varlena(&column.type_name) || width % align != 0.0;
+    // Addresses of the usual length are all alike.
+    let address = width == 7.0 && matches!(column.type_name.as_str(), "inet" | "cidr");
+    let varying = !address && (is_varlena(&column.type_name) || width % align != 0.0);
     // ANALYZE cuts the average to a whole number [analyze.c].
     let width = if varying { width + 0.5 } else { width };
-    if varying && width <= 126.0 { (width, 1.0, true) } else { (width, align, varying) }
+    if (varying || address) && width <= 126.0 { (width, 1.0, varying) } else { (width, align, varying) }
 }
 
 fn is_varlena(type_name: &str) -> bool {
@@ -204,17 +191,6 @@ fn deduplicated_leaves(keys: &[&ColumnInfo], rows: f64) -> f64 {
         grouped_leaves(rows, distinct_keys(present, rows), pattern_tuple(keys.len(), present))
     };
     null_patterns(keys).iter().map(leaves).sum()
-}
-
-/// Rows that the index points to: of a partial index, those that pass its condition, as far as their share is known.
-fn indexed_rows(def: &IndexDef, table: &TableInfo) -> f64 {
-    let share = def.predicate.as_ref().and_then(|sql| table.conditions.get(sql)).copied().unwrap_or(1.0);
-    (table.rows.max(0.0) * share.clamp(0.0, 1.0)).floor()
-}
-
-/// Size of the index `def` when it is built now on `table`, by its access method.
-pub fn of(def: &IndexDef, table: &TableInfo) -> Size {
-    btree(def, table)
 }
 
 /// Size of the B-tree `def` when it is built now on `table`. A column that the table does not have counts for nothing.
