@@ -14,3 +14,5 @@ GRANT EXECUTE ON FUNCTION get_genome_fields(pg_catalog.regclass), get_tenant_fie
     get_recent_mutations(integer, pg_catalog.regclass), get_mutation_summary(interval), system_status(), get_system_status(),
     histogram_add(bigint[], bigint[]), histogram_percentile(bigint[], double precision), histogram_sum(bigint[]),
     may_see(oid, text), get_query_stats(interval, text, pg_catalog.regclass, integer) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION get_explain_usage_stats() TO pg_monitor;
+GRANT SELECT ON query_verdicts, query_advice TO pg_monitor;

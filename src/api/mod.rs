@@ -5,12 +5,16 @@ mod action;
 mod advise;
 mod capture;
 mod control;
+mod estimate;
 mod genome;
 mod log;
 mod usage;
 mod workload;
 
+use crate::pg::encoding;
 use crate::pg::error::{Error, Kind, Result};
+use indexpilot_core::model::RelId;
+use pgrx::pg_sys;
 
 /// Fails where the library was not preloaded.
 fn require_preload(what: &str) -> Result<()> {
@@ -42,4 +46,13 @@ fn budget(given: Option<i64>) -> Result<Option<u64>> {
             })
         })
         .transpose()
+}
+
+/// A table and a field of it, neither of them NULL; that they exist is for others to find out.
+fn table_and_field(table: Option<pg_sys::Oid>, field: Option<&std::ffi::CStr>) -> Result<(RelId, String)> {
+    match (table, field) {
+        (Some(table), Some(field)) => Ok((RelId(table.to_u32()), encoding::to_utf8(field.to_bytes()))),
+        (None, _) => Err(Error::new(Kind::InvalidParameter, "table_name must not be null")),
+        (_, None) => Err(Error::new(Kind::InvalidParameter, "field_name must not be null")),
+    }
 }

@@ -7,6 +7,8 @@
 pub mod apply;
 pub mod candidate;
 pub mod ddl;
+pub mod diff;
+pub mod effort;
 pub mod exchange;
 #[cfg(test)]
 mod fixture;
@@ -22,4 +24,5 @@ pub mod template;
 pub mod tenant;
 pub mod verify;
 pub mod whatif;
+pub mod why;
 pub mod workload;

@@ -44,3 +44,9 @@ pub fn exiting() -> bool {
     // SAFETY: reads a variable of the process.
     unsafe { pg_sys::proc_exit_inprogress }
 }
+
+/// `maintenance_work_mem` of this session in kilobytes.
+pub fn maintenance_work_mem_kb() -> u64 {
+    // SAFETY: reads a variable of the process.
+    u64::try_from(unsafe { pg_sys::maintenance_work_mem }).unwrap_or(0)
+}

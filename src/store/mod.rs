@@ -1,8 +1,10 @@
 //! The tables of schema indexpilot: the only module that writes them. One file for each table or group of tables.
 
 pub mod action;
+pub mod advice;
 pub mod analysis;
 pub mod control;
+pub mod estimate;
 pub mod exchange;
 pub mod genome;
 pub mod log;

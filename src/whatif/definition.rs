@@ -150,6 +150,7 @@ fn definition(index: &ResolvedIndex, mut table: TableInfo) -> (IndexDef, TableIn
                 sortable,
                 dedup,
                 expressed: None,
+                tenant: false,
                 search: Vec::new(),
             });
         }

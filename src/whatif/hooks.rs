@@ -9,8 +9,8 @@
 use super::{Hypothetical, harvest};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::hook::Previous;
-use crate::pg::{relinfo, shape, trust, usage};
-use indexpilot_core::model::RelationUse;
+use crate::pg::shape::{self, Wanted};
+use crate::pg::{relinfo, trust, usage};
 use indexpilot_core::profile::FieldUse;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::RefCell;
@@ -56,7 +56,7 @@ struct State {
     injected: Vec<Injected>,
     hidden: Vec<pg_sys::Oid>,
     /// Filled when the shape is asked for.
-    relations: Option<Vec<RelationUse>>,
+    relations: Option<Vec<Wanted>>,
     /// Filled when the use of fields is asked for too.
     fields: Option<Vec<FieldUse>>,
 }
@@ -134,12 +134,12 @@ impl Session {
     }
 
     /// What was recorded.
-    pub fn relations(self) -> Vec<RelationUse> {
+    pub fn relations(self) -> Vec<Wanted> {
         self.recorded().0
     }
 
     /// What was recorded of relations and of fields.
-    pub fn recorded(self) -> (Vec<RelationUse>, Vec<FieldUse>) {
+    pub fn recorded(self) -> (Vec<Wanted>, Vec<FieldUse>) {
         STATE.with_borrow_mut(|s| (s.relations.take().unwrap_or_default(), s.fields.take().unwrap_or_default()))
     }
 }

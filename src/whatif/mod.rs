@@ -13,15 +13,18 @@ mod profile;
 mod sampler;
 mod shape;
 #[cfg(any(test, feature = "pg_test"))]
+mod shape_tests;
+#[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
 pub use crate::pg::planner::{Parameter, Sample, TenantKeys};
+pub use crate::pg::shape::Expressions;
 pub use definition::Hypothetical;
 pub use hooks::init;
 pub use oracle::Oracle;
 pub use profile::profile;
 pub use sampler::Sampler;
-pub use shape::shape;
+pub use shape::{common, shape, study};
 
 use crate::guc;
 use crate::pg::error::Result;
@@ -40,6 +43,8 @@ pub struct Planned {
     pub used: Vec<usize>,
     /// Positions in `with` of the indexes that the planner found applicable, whether it used them or not, ascending.
     pub considered: Vec<usize>,
+    /// Every index that the plan scans, real and hypothetical, each once.
+    pub scanned: Vec<pg_sys::Oid>,
     /// The scans of the plan.
     pub leaves: Vec<Leaf>,
     /// The plan as text, when asked for.
@@ -65,10 +70,12 @@ pub fn plan(sample: &Sample, with: &[Rc<Hypothetical>], hide: &[pg_sys::Oid], ex
             }
             text
         });
+        let scanned = plan.indexes();
         Ok(Planned {
             cost: plan.cost(),
-            used: session.positions(&plan.indexes()),
+            used: session.positions(&scanned),
             considered: session.considered(),
+            scanned,
             leaves,
             explain: text,
         })

@@ -473,7 +473,8 @@ mod tests {
         let [customer, created, total] = ["customer_id", "created", "total"].map(|c| column(tables[0], c));
         assert_eq!(plain.def, Some(IndexDef::new(tables[0], vec![Key::asc(customer), Key::desc(created)], [total])));
         assert!(plain.valid && !plain.unique && plain.bytes > 0);
-        assert_eq!(orders.indexes.iter().find(|i| i.name == "part").unwrap().def, None);
+        let part = orders.indexes.iter().find(|i| i.name == "part").unwrap().def.clone().unwrap();
+        assert_eq!(part.predicate.as_deref(), Some("(total > '5'::numeric)"));
         assert!(orders.indexes.iter().any(|i| i.unique && i.name == "orders_pkey" && i.def.is_some()));
         for (table, refused) in [(1, true), (2, true), (3, false), (4, true), (5, true)] {
             assert_eq!(found.table(tables[table]).unwrap().refused.is_some(), refused, "{table}");

@@ -1,13 +1,14 @@
 //! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
 
 use super::decision::{self, Decision, Drawn};
-use super::{decide, flush, profile};
+use super::{advice, decide, estimate, flush, profile, references};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
 use crate::store::workload::{Filter, StoredSample, Template};
-use crate::whatif::{self, Parameter, Sample};
+use crate::whatif::{self, Expressions, Parameter, Sample};
 use crate::{guc, store};
+use indexpilot_core::effort::Rate;
 use indexpilot_core::model::{Bytes, Catalog, Query, RelId, WriteRates};
 use indexpilot_core::profile::failure_text;
 use indexpilot_core::{candidate, select, workload};
@@ -41,6 +42,16 @@ struct Study {
     calls: f64,
     total_ms: f64,
     samples: Vec<Sample>,
+    /// No execution of it has other constants than its samples.
+    complete: bool,
+}
+
+impl Study {
+    /// The check of a foreign key, which the server runs itself.
+    fn of_check(check: references::Check, id: i64, hours: f64) -> Self {
+        let calls = check.checks_per_hour * hours;
+        Study { id, text: check.sample.text.clone(), calls, total_ms: 0.0, samples: vec![check.sample], complete: true }
+    }
 }
 
 /// What the chain found, before anything is stored.
@@ -50,7 +61,10 @@ pub struct Weighed {
     pub selection: select::Selection,
     /// Templates that could not be planned again: number and error.
     pub unplannable: Vec<(i64, String)>,
+    /// Templates that take too little time to be looked at.
+    pub left_out: Vec<i64>,
     pub budget: Bytes,
+    pub build_rate: Rate,
 }
 
 /// Limits of one run.
@@ -74,18 +88,7 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
         flush::flush(flush::PATIENCE)?;
         profile::refresh()?;
     }
-    let filter = Filter { tables: request.tables.clone(), tenant_id: request.tenant_id.clone() };
-    let (templates, hours) = store::workload::templates(&filter)?;
-    let templates = heaviest(templates);
-    let limits = Limits {
-        budget: request.storage_budget.or_else(guc::select_storage_budget),
-        max_columns: guc::candidate_max_columns(),
-        time_limit_s: guc::select_time_limit().as_secs_f64(),
-        hours,
-        tables: request.tables.clone(),
-        weigh_writes: true,
-    };
-    let weighed = weigh(templates.into_iter().map(Study::from).collect(), &limits)?;
+    let weighed = captured(request)?;
     let planned: Vec<(i64, f64)> = weighed.queries.iter().map(|q| (q.id, q.shape.base_cost)).collect();
     store::workload::set_plan_states(&planned, &weighed.unplannable)?;
 
@@ -97,6 +100,7 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
         d.recommendation.id = id;
     }
     store::analysis::retire_proposals(run)?;
+    store::advice::save(run, &advice::of_queries(&weighed, &drawn, !request.tables.is_empty()))?;
     store::analysis::finish(run, &decision::figures(&weighed))?;
     if !request.dry_run {
         for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
@@ -106,8 +110,44 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
     Ok(drawn.into_iter().map(Decision::from).collect())
 }
 
-/// The templates that are worth their planning time.
-fn heaviest(templates: Vec<Template>) -> Vec<Template> {
+/// Weighs the captured workload as far as it is asked for.
+fn captured(request: &Request) -> Result<Weighed> {
+    let filter = Filter { tables: request.tables.clone(), tenant_id: request.tenant_id.clone() };
+    let (templates, hours) = store::workload::templates(&filter)?;
+    let (templates, left_out) = heaviest(templates);
+    let limits = Limits {
+        budget: request.storage_budget.or_else(guc::select_storage_budget),
+        max_columns: guc::candidate_max_columns(),
+        time_limit_s: guc::select_time_limit().as_secs_f64(),
+        hours,
+        tables: request.tables.clone(),
+        weigh_writes: true,
+    };
+    let mut studies: Vec<Study> = templates.into_iter().map(Study::from).collect();
+    if request.tenant_id.is_none() {
+        let texts: Vec<&str> = studies.iter().map(|s| s.text.as_str()).collect();
+        let checks = references::checks(&references::keys()?, &texts, &request.tables)?;
+        // No template has such a number.
+        studies.extend(checks.into_iter().zip(1..).map(|(check, n)| Study::of_check(check, -n, hours)));
+    }
+    let weighed = weigh(studies, &limits)?;
+    Ok(Weighed { left_out, ..weighed })
+}
+
+/// Weighs what was captured on one table. Stores nothing.
+pub fn consider(table: RelId) -> Result<Weighed> {
+    captured(&Request {
+        cause: "call",
+        dry_run: true,
+        tables: vec![table.0],
+        tenant_id: None,
+        storage_budget: None,
+        concurrently: true,
+    })
+}
+
+/// The templates that are worth their planning time, and the numbers of the others.
+fn heaviest(templates: Vec<Template>) -> (Vec<Template>, Vec<i64>) {
     let stats = templates.iter().map(|t| workload::Stat { workload_id: t.id, calls: t.calls, total_ms: t.total_ms });
     let kept = workload::build(stats, &workload::Config { max_queries: MAX_QUERIES });
     if kept.left_out > 0 {
@@ -118,7 +158,8 @@ fn heaviest(templates: Vec<Template>) -> Vec<Template> {
         );
     }
     let mut by_id: BTreeMap<i64, Template> = templates.into_iter().map(|t| (t.id, t)).collect();
-    kept.stats.iter().filter_map(|s| by_id.remove(&s.workload_id)).collect()
+    let worth = kept.stats.iter().filter_map(|s| by_id.remove(&s.workload_id)).collect();
+    (worth, by_id.into_keys().collect())
 }
 
 /// Which indexes would pay for these texts. Nothing is stored. `weights` are calls per hour; without them nobody knows how the reads
@@ -146,6 +187,7 @@ pub fn advise(
                 role: role::current(),
                 parameters: Vec::new(),
             }],
+            complete: true,
         })
         .collect();
     for study in &studies {
@@ -163,6 +205,8 @@ pub fn advise(
         weigh_writes: weights.is_some(),
     };
     let weighed = weigh(studies, &limits)?;
+    let s = &weighed.selection;
+    pgrx::debug1!("indexpilot: select: planner calls {}, candidates {}, gap {:.5}", s.planner_calls, s.candidates.len(), s.gap);
     Ok(decision::draw(&weighed).into_iter().map(Decision::from).collect())
 }
 
@@ -178,8 +222,9 @@ fn in_query(error: Error, study: &Study) -> Error {
 /// The pure part of the chain, fed by the planner.
 fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     let (mut queries, mut samples, mut unplannable) = (Vec::new(), Vec::new(), Vec::new());
+    let mut expressions = Expressions::default();
     for study in studies {
-        match measure(&study) {
+        match measure(&study, &mut expressions) {
             Ok((shape, plannable)) => {
                 queries.push(Query { id: study.id, text: study.text, calls: study.calls, total_ms: study.total_ms, shape });
                 samples.push(plannable);
@@ -188,9 +233,13 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         }
     }
     let tables: BTreeSet<RelId> = queries.iter().flat_map(|q| q.shape.relations.iter().map(|r| r.rel)).collect();
-    let mut catalog = catalog::snapshot(&tables.into_iter().collect::<Vec<_>>())?;
+    let mut catalog = catalog::snapshot_with(&tables.into_iter().collect::<Vec<_>>(), &expressions)?;
+    condition(&mut catalog, &queries);
     express(&mut catalog)?;
     count_updates(&mut catalog)?;
+    if limits.weigh_writes {
+        references::note(&mut catalog, &references::keys()?);
+    }
     if !limits.weigh_writes {
         catalog.tables.values_mut().for_each(|t| t.writes = WriteRates::default());
     }
@@ -235,17 +284,17 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         pgrx::check_for_interrupts!();
         Error::new(Kind::Cancelled, format!("choosing indexes was interrupted: {e}"))
     })?;
-    Ok(Weighed { queries, catalog, selection, unplannable, budget })
+    Ok(Weighed { queries, catalog, selection, unplannable, left_out: Vec::new(), budget, build_rate: estimate::build_rate()? })
 }
 
 /// Shape and cost of a template, from those of its samples that can be planned.
-fn measure(study: &Study) -> Result<(indexpilot_core::model::QueryShape, Vec<Sample>)> {
+fn measure(study: &Study, expressions: &mut Expressions) -> Result<(indexpilot_core::model::QueryShape, Vec<Sample>)> {
     let mut shapes = Vec::new();
     let mut plannable = Vec::new();
     let mut failure = Error::internal("template has no sample");
     for sample in &study.samples {
         pgrx::check_for_interrupts!();
-        match whatif::shape(sample) {
+        match whatif::study(sample, expressions) {
             Ok(shape) => {
                 shapes.push(shape);
                 plannable.push(sample.clone());
@@ -253,22 +302,27 @@ fn measure(study: &Study) -> Result<(indexpilot_core::model::QueryShape, Vec<Sam
             Err(e) => failure = e,
         }
     }
-    let mean = shapes.iter().map(|s| s.base_cost).sum::<f64>() / shapes.len().max(1) as f64;
-    match shapes.into_iter().next() {
-        Some(mut shape) => {
-            shape.base_cost = mean;
-            Ok((shape, plannable))
+    whatif::common(shapes, study.complete, expressions).map(|shape| (shape, plannable)).ok_or(failure)
+}
+
+/// Writes into the snapshot which conditions partial indexes may have, and how many rows pass them.
+fn condition(catalog: &mut Catalog, queries: &[Query]) {
+    for usage in queries.iter().flat_map(|q| &q.shape.relations) {
+        let Some(table) = catalog.tables.get_mut(&usage.rel) else { continue };
+        for condition in &usage.conditions {
+            table.conditions.entry(condition.sql.clone()).or_insert(condition.selectivity);
         }
-        None => Err(failure),
     }
 }
 
 /// Writes into the snapshot what the genome knows of each field.
 fn express(catalog: &mut Catalog) -> Result<()> {
     let expressed = store::genome::expressed()?;
+    let tenants = store::profile::tenant_keys()?;
     for table in catalog.tables.values_mut() {
         for column in &mut table.columns {
             column.expressed = expressed.get(&(table.rel.0, column.attnum)).copied();
+            column.tenant = tenants.get(&table.rel).is_some_and(|keys| keys.contains(&column.attnum));
         }
     }
     Ok(())
@@ -367,7 +421,8 @@ fn analyze_by_itself() -> Result<()> {
     Ok(())
 }
 
-fn caller_search_path() -> String {
+/// `search_path` of whoever calls us.
+pub fn caller_search_path() -> String {
     planner::search_path()
 }
 
@@ -375,7 +430,7 @@ impl From<Template> for Study {
     fn from(t: Template) -> Self {
         let role = pg_sys::Oid::from(t.role_id);
         let samples = t.samples.into_iter().map(|s| stored(s, role)).collect();
-        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples }
+        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples, complete: t.calls <= 1.0 }
     }
 }
 

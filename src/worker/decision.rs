@@ -1,14 +1,11 @@
 //! From a selection to decisions: rows with reasons in words, for tables and for the caller.
 
 use super::advisor::Weighed;
+use super::estimate;
 use crate::store::analysis::{Recommendation, Run};
-use indexpilot_core::model::{Bytes, IndexDef, Query, QueryIdx, Reason};
+use indexpilot_core::model::{AttNum, Bytes, IndexDef, Query, QueryIdx, Reason};
 use indexpilot_core::{ddl, select};
 use serde_json::json;
-
-/// Pages that a build reads, sorts and writes in a second: a cautious figure for one process without parallel help, replaced by
-/// measured builds once there are some.
-const BUILD_BYTES_PER_MS: f64 = 30_000.0;
 
 /// A decision before it is stored.
 pub struct Drawn {
@@ -16,6 +13,8 @@ pub struct Drawn {
     pub action_id: Option<i64>,
     /// Numbers of the queries it is about.
     pub query_ids: Vec<i64>,
+    /// First key column of the index.
+    pub first: Option<AttNum>,
 }
 
 /// A decision as the caller of the main job sees it.
@@ -86,8 +85,10 @@ fn chosen(weighed: &Weighed, choice: &select::Choice) -> Option<Drawn> {
     let r = &mut drawn.recommendation;
     r.state = "proposed".into();
     r.estimated_bytes = candidate.size.bytes as i64;
-    let table_bytes = weighed.catalog.table(candidate.def.table).map_or(0, |t| t.bytes);
-    r.estimated_build_ms = Some((table_bytes + candidate.size.bytes) as f64 / BUILD_BYTES_PER_MS);
+    r.estimated_build_ms = weighed
+        .catalog
+        .table(candidate.def.table)
+        .map(|table| estimate::build_ms(&candidate.def, &candidate.size, table, weighed.build_rate));
     r.cost_before = Some(before);
     r.cost_after = Some(after);
     if measured {
@@ -127,7 +128,7 @@ fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, in_words: String, que
     if matches!(table.schema.as_str(), "pg_catalog" | "information_schema" | "pg_toast" | "indexpilot") {
         return None;
     }
-    let query_ids: Vec<i64> = queries.iter().filter_map(|q| weighed.queries.get(*q)).map(|q| q.id).collect();
+    let query_ids: Vec<i64> = queries.iter().filter_map(|q| weighed.queries.get(*q)).map(|q| q.id).filter(|id| *id > 0).collect();
     let recommendation = Recommendation {
         id: 0,
         analysis_id: 0,
@@ -151,7 +152,7 @@ fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, in_words: String, que
         details: json!({ "queries": queries.iter().filter_map(|q| detail(weighed, *q)).collect::<Vec<_>>() }),
         guard: json!([]),
     };
-    Some(Drawn { recommendation, action_id: None, query_ids })
+    Some(Drawn { recommendation, action_id: None, query_ids, first: def.keys.first().map(|k| k.column) })
 }
 
 /// Cost before and after of some queries, each times its calls.

@@ -1,11 +1,13 @@
 //! The processes: launcher, per-database worker, builder; and the advisor that composes the stages. README.md has the state
 //! machine and the argument why a crash loses nothing.
 
+pub mod advice;
 pub mod advisor;
 mod builder;
 mod database;
 pub mod decide;
 pub mod decision;
+pub mod estimate;
 pub mod exchange;
 pub mod explain;
 pub mod flush;
@@ -13,6 +15,7 @@ mod judge;
 mod launcher;
 mod outcome;
 mod profile;
+mod references;
 pub mod state;
 pub mod status;
 
