@@ -8,6 +8,8 @@ mod forms_tests;
 mod harvest;
 mod hooks;
 mod oracle;
+#[cfg(any(test, feature = "pg_test"))]
+mod planner_tests;
 mod price;
 mod profile;
 mod sampler;
