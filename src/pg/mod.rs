@@ -23,6 +23,7 @@ mod query;
 pub mod references;
 pub mod relinfo;
 pub mod role;
+pub mod rows;
 pub mod sampling;
 pub mod session;
 pub mod setting;

@@ -5,12 +5,13 @@ use crate::guc;
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::indexstmt::{self, Author, ResolvedIndex};
 use crate::pg::sampling::Statistics;
-use crate::pg::{catalog, planner, role};
+use crate::pg::{catalog, planner, role, rows};
 use indexpilot_core::ddl;
 use indexpilot_core::model::{AccessMethod, AttNum, ColumnInfo, FIRST_EXPRESSION, IndexDef, Key, OpClass, RelId, TableInfo};
 use indexpilot_core::size::{self, Size};
 use std::ffi::CString;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Longest identifier in bytes (`NAMEDATALEN` - 1).
 const MAX_NAME: usize = 63;
@@ -44,6 +45,7 @@ impl Hypothetical {
         let tables = catalog::snapshot(&[index.table])?;
         let table = tables.table(index.table).ok_or_else(|| gone(index.table))?;
         let (def, mut table) = definition(&index, table.clone());
+        table.sample = rows::sample(&table, &def.columns().collect(), rows::PATIENCE).map(Arc::new);
         let mut sampler = Sampler::default();
         let reader = Reader::for_caller(&index, &path);
         let statistics = reader.map(|reader| sampled(&index, &def, &mut table, &mut sampler, &reader)).unwrap_or_default();

@@ -119,14 +119,14 @@ mod tests {
         let mail = "lower(email) = 'c77@example.org'";
         for (query, definition) in [
             (format!("SELECT * FROM people WHERE {mail}"), expression),
-            (format!("SELECT * FROM orders o JOIN people p ON p.id = o.person WHERE o.id < 9000 AND lower(p.email) = 'c77@example.org'"), expression),
+            ("SELECT * FROM orders o JOIN people p ON p.id = o.person WHERE o.id < 9000 AND lower(p.email) = 'c77@example.org'".into(), expression),
             ("SELECT * FROM present WHERE mail = 'c77@example.org'".into(), expression),
             ("SELECT * FROM orders o, present v WHERE v.mail = 'c77@example.org' AND o.person = v.id".into(), expression),
             (format!("SELECT * FROM (SELECT * FROM people OFFSET 0) x, (SELECT id FROM people WHERE {mail}) y"), expression),
             (format!("WITH w AS MATERIALIZED (SELECT * FROM people WHERE {mail}) SELECT * FROM orders, w"), expression),
             ("SELECT * FROM orders o, LATERAL (SELECT * FROM people p WHERE lower(p.email) = 'c' || o.id LIMIT 1) x WHERE o.id < 9".into(), expression),
             ("SELECT * FROM orders o LEFT JOIN people p ON lower(p.email) = 'c' || o.id WHERE o.id < 9".into(), expression),
-            (format!("SELECT * FROM people a JOIN people b ON b.id = a.score WHERE lower(b.email) = 'c77@example.org'"), expression),
+            ("SELECT * FROM people a JOIN people b ON b.id = a.score WHERE lower(b.email) = 'c77@example.org'".into(), expression),
             (format!("UPDATE people SET region = 1 WHERE {mail}"), expression),
             (format!("SELECT id FROM orders WHERE total = 5 UNION ALL SELECT id FROM people WHERE {mail}"), expression),
             ("SELECT * FROM people WHERE region = 7 AND gone IS NULL".into(), partial),

@@ -2,9 +2,15 @@
 
 mod btree;
 mod gin;
+mod groups;
 mod other;
+mod runs;
+mod sample;
+#[cfg(test)]
+mod tests;
 
 pub use btree::btree;
+pub use sample::{RowSample, Value, Values, hash};
 
 use crate::model::{AccessMethod, Bytes, IndexDef, PAGE, TableInfo};
 
