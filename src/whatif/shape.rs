@@ -15,6 +15,8 @@ pub struct Shaped {
     pub shape: QueryShape,
     /// Texts of its conditions and expressions that have a constant in them, by table.
     constants: BTreeSet<(RelId, String)>,
+    /// What changes from one execution to the next is in parameters.
+    parameters: bool,
 }
 
 /// What a statement as it stands wants of its tables.
@@ -51,27 +53,29 @@ pub fn study(sample: &Sample, expressions: &mut Expressions) -> Result<Shaped> {
         .collect();
     relations.extend(inserted.into_iter().map(inserted_into));
     let constants = constants.intersection(&written).cloned().collect();
-    Ok(Shaped { shape: QueryShape { relations, base_cost }, constants })
+    Ok(Shaped { shape: QueryShape { relations, base_cost }, constants, parameters: !sample.parameters.is_empty() })
 }
 
 /// The shape of a query of which these are samples: that of the first with the mean of the costs. Of expressions and conditions with
-/// constants those remain that all samples have; of a single sample only when `certain` says that the query has no other constants.
+/// constants those remain that all samples have. A single sample shows expressions, whose constants are mostly names of things; what it
+/// compares with may be another value in the next execution, unless `certain` says that it is not, or it has parameters for that.
 pub fn common(samples: Vec<Shaped>, certain: bool, expressions: &Expressions) -> Option<QueryShape> {
     let mean = samples.iter().map(|s| s.shape.base_cost).sum::<f64>() / samples.len().max(1) as f64;
-    let alone = samples.len() == 1;
     let mut rest = samples.into_iter();
     let first = rest.next()?;
     let rest: Vec<Shaped> = rest.collect();
-    let keep = |table: RelId, text: &str| {
+    let certain = certain || first.parameters || !rest.is_empty();
+    let agreed = |table: RelId, text: &str| {
         let entry = (table, text.to_owned());
-        !first.constants.contains(&entry) || if alone { certain } else { rest.iter().all(|s| s.constants.contains(&entry)) }
+        !first.constants.contains(&entry) || rest.iter().all(|s| s.constants.contains(&entry))
     };
+    let proven = |table: RelId, text: &str| certain || !first.constants.contains(&(table, text.to_owned()));
     let relations = first.shape.relations.iter().cloned().map(|mut usage| {
         let table = usage.rel;
-        usage.conditions.retain(|c| keep(table, &c.sql));
+        usage.conditions.retain(|c| agreed(table, &c.sql) && proven(table, &c.sql));
         renumber(usage, |column| {
             let text = expressions.of(table).iter().find(|e| e.attnum == column).map(|e| e.name.as_str());
-            (column < FIRST_EXPRESSION || text.is_some_and(|t| keep(table, t))).then_some(column)
+            (column < FIRST_EXPRESSION || text.is_some_and(|t| agreed(table, t))).then_some(column)
         })
     });
     Some(QueryShape { relations: relations.collect(), base_cost: mean })
