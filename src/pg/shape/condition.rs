@@ -4,18 +4,14 @@
 //! As for the functions of [`super`].
 
 use super::Reader;
-use super::operand::Operand;
 use crate::pg::deparse;
 use crate::pg::node::list;
 use indexpilot_core::model::Condition;
 use pgrx::pg_sys;
-use std::ffi::CStr;
 use std::ptr::null_mut;
 
 /// Conditions noted of one relation at most.
 const MAX_CONDITIONS: usize = 32;
-/// From this share of NULLs on, an index without them is worth a thought.
-const MANY_NULLS: f64 = 0.2;
 
 impl Reader {
     /// The restrictions of this relation that a partial index may have, and whether each has a constant in it.
@@ -38,19 +34,5 @@ impl Reader {
             }
         }
         found
-    }
-
-    /// `column IS NOT NULL`, which a comparison with the column implies, where many rows are not that.
-    pub(super) unsafe fn not_null(&self, operand: &Operand) -> Option<Condition> {
-        // SAFETY: a column of this relation, whose name is a copy.
-        unsafe {
-            let null_frac = operand.is_column().then(|| self.examine(operand.node).null_frac)?;
-            let name = pg_sys::get_attname(self.table(), operand.attnum(), true);
-            if null_frac < MANY_NULLS || name.is_null() {
-                return None;
-            }
-            let sql = format!("({} IS NOT NULL)", CStr::from_ptr(pg_sys::quote_identifier(name)).to_string_lossy());
-            Some(Condition { sql, columns: vec![operand.attnum()], selectivity: 1.0 - null_frac })
-        }
     }
 }

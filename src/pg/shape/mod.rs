@@ -16,9 +16,7 @@ pub use expressions::{Expressions, renumber};
 
 use super::node::{cast, list, members, strip_relabel};
 use super::{compat, relinfo};
-use indexpilot_core::model::{
-    AccessMethod, AttNum, ColumnInfo, Condition, Key, OpClass, Predicate, PredicateKind, RelId, RelationUse,
-};
+use indexpilot_core::model::{AccessMethod, AttNum, ColumnInfo, Key, OpClass, Predicate, PredicateKind, RelId, RelationUse};
 use operand::{Met, Operand};
 use pgrx::pg_sys::{self, NodeTag as T};
 use std::cell::RefCell;
@@ -115,11 +113,6 @@ pub unsafe fn read(
                 constants.insert(condition.sql.clone());
             }
             conditions.push(condition);
-        }
-        for condition in reader.implied() {
-            if conditions.iter().all(|c| c.sql != condition.sql) {
-                conditions.push(condition);
-            }
         }
         conditions.sort_by(|a, b| a.sql.cmp(&b.sql));
         let mut expressions = Vec::new();
@@ -374,19 +367,6 @@ impl Reader {
             // SAFETY: compares two expressions.
             (false, false) => unsafe { pg_sys::equal(a.node.cast(), b.node.cast()) },
             _ => false,
-        }
-    }
-
-    /// `IS NOT NULL` of the columns that comparisons are with.
-    unsafe fn implied(&self) -> Vec<Condition> {
-        // SAFETY: as for `restrictions` and `joins`; an IS NULL implies the opposite.
-        unsafe {
-            let restricted = list::<pg_sys::RestrictInfo>((*self.rel).baserestrictinfo).filter_map(|rinfo| {
-                let clause = (*rinfo).clause.cast();
-                let null = cast::<pg_sys::NullTest>(clause, T::T_NullTest).is_some();
-                if null || (*rinfo).pseudoconstant { None } else { self.restriction(clause)?.0 }
-            });
-            restricted.chain(self.joined()).filter_map(|operand| self.not_null(&operand)).collect()
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::Reader;
 use crate::pg::node::{cast, list, members, strip_relabel, text};
-use crate::pg::{catalog, deparse};
+use crate::pg::{catalog, deparse, opclass};
 use indexpilot_core::model::{AttNum, ColumnInfo, FIRST_EXPRESSION};
 use pgrx::pg_sys::{self, NodeTag as T};
 use std::ptr::null_mut;
@@ -57,6 +57,9 @@ impl Reader {
             }
             let node = strip_relabel(node);
             deparse::indexable(node, self.rti)?;
+            if cast::<pg_sys::OpExpr>(node, T::T_OpExpr).is_some_and(|op| opclass::measures_distance((*op).opno)) {
+                return None;
+            }
             Some(Operand { attnum: 0, node, type_oid: pg_sys::exprType(node), collation: pg_sys::exprCollation(node) })
         }
     }
