@@ -15,6 +15,9 @@ const MAX_CONDITIONS: usize = 32;
 
 impl Reader {
     /// The restrictions of this relation that a partial index may have, and whether each has a constant in it.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn conditions(&self) -> Vec<(Condition, bool)> {
         let mut found: Vec<(Condition, bool)> = Vec::new();
         // SAFETY: baserestrictinfo holds RestrictInfos, whose clauses are expressions over this relation.

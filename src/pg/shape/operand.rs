@@ -47,6 +47,9 @@ pub(super) struct Met {
 
 impl Reader {
     /// What an index on this relation could have as a key.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn operand(&self, node: *mut pg_sys::Node) -> Option<Operand> {
         // SAFETY: `node` is an expression of the planner.
         unsafe {
@@ -65,6 +68,9 @@ impl Reader {
     }
 
     /// The number of the operand's column; of an expression, its place among those met, from [`FIRST_EXPRESSION`].
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn column(&self, operand: &Operand) -> Option<AttNum> {
         if operand.is_column() {
             return Some(operand.attnum);
@@ -115,6 +121,9 @@ impl Reader {
     }
 
     /// Columns that an indexable expression reads, ascending.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn reads(&self, node: *mut pg_sys::Node) -> Vec<AttNum> {
         let mut found = null_mut();
         // SAFETY: pull_varattnos numbers columns from the lowest system column.
@@ -160,6 +169,9 @@ impl Reader {
     }
 
     /// What the planner knows of an expression's values.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn examine(&self, node: *mut pg_sys::Node) -> Examined {
         // SAFETY: examine_variable fills the struct; the statistics tuple, whose form is pg_statistic's, is given back as
         // ReleaseVariableStats does (selfuncs.h).

@@ -30,6 +30,9 @@ struct Call {
 impl Reader {
     /// The restriction as something that other indexes than plain B-trees search; several when a B-tree with another operator class and
     /// others do. Of alternatives on one column, what serves all of them.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn searches(&self, clause: *mut pg_sys::Node) -> Vec<Found> {
         // SAFETY: the tags say what the clause is; the arms of an OR are expressions.
         unsafe {
