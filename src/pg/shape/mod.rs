@@ -16,6 +16,7 @@ pub use expressions::{Expressions, renumber};
 
 use super::node::{cast, list, members, strip_relabel};
 use super::{compat, relinfo};
+use condition::Constants;
 use indexpilot_core::model::{AccessMethod, AttNum, ColumnInfo, Key, OpClass, Predicate, PredicateKind, RelId, RelationUse};
 use operand::{Met, Operand};
 use pgrx::pg_sys::{self, NodeTag as T};
@@ -51,6 +52,8 @@ pub struct Wanted {
     pub expressions: Vec<ColumnInfo>,
     /// Texts of those expressions and conditions that have a constant in them, which may be another in another execution.
     pub constants: BTreeSet<String>,
+    /// Those conditions whose constants are of many that the columns have.
+    pub values: BTreeSet<String>,
 }
 
 /// Reads one relation of the query level `root`; `None` when it is not a table, or a child whose parent is one.
@@ -107,10 +110,13 @@ pub unsafe fn read(
         let mut predicates = reader.restrictions();
         predicates.extend(reader.joins());
         let (order, group) = (reader.order(), reader.group());
-        let (mut conditions, mut constants) = (Vec::new(), BTreeSet::new());
-        for (condition, constant) in reader.conditions() {
-            if constant {
+        let (mut conditions, mut constants, mut values) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for (condition, found) in reader.conditions() {
+            if found != Constants::None {
                 constants.insert(condition.sql.clone());
+            }
+            if found == Constants::Values {
+                values.insert(condition.sql.clone());
             }
             conditions.push(condition);
         }
@@ -134,7 +140,7 @@ pub unsafe fn read(
             target,
             rows: (*rel).rows,
         };
-        Some(Wanted { usage, expressions, constants })
+        Some(Wanted { usage, expressions, constants, values })
     }
 }
 

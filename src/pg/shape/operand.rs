@@ -198,7 +198,7 @@ pub(super) struct Examined {
     pub(super) distinct: f64,
     pub(super) null_frac: f64,
     /// From statistics, not a guess.
-    known: bool,
+    pub(super) known: bool,
 }
 
 fn is_text(type_oid: pg_sys::Oid) -> bool {
