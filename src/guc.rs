@@ -65,6 +65,8 @@ static WHATIF_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5000);
 static SELECT: GucSetting<bool> = GucSetting::<bool>::new(true);
 static SELECT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(12 * 60);
 static SELECT_STORAGE_BUDGET: GucSetting<i32> = GucSetting::<i32>::new(-1);
+// Indexes on a table rarely pay beyond half of its size; what pays most takes far less.
+static SELECT_STORAGE_SHARE: GucSetting<f64> = GucSetting::<f64>::new(0.5);
 static SELECT_TIME_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static SELECT_MIN_GAIN: GucSetting<f64> = GucSetting::<f64>::new(0.05);
 static SELECT_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.10);
@@ -285,12 +287,22 @@ pub fn init() {
     GucRegistry::define_int_guc(
         c"indexpilot.select_storage_budget",
         c"Storage that all chosen indexes together may take.",
-        c"-1 stands for half the size of the tables under analysis.",
+        c"-1 stands for indexpilot.select_storage_share of the size of the tables under analysis.",
         &SELECT_STORAGE_BUDGET,
         -1,
         i32::MAX,
         Userset,
         mb,
+    );
+    GucRegistry::define_float_guc(
+        c"indexpilot.select_storage_share",
+        c"Storage that all chosen indexes together may take, as a share of the size of the tables under analysis.",
+        c"0.25 stands for a quarter. Used where indexpilot.select_storage_budget is -1.",
+        &SELECT_STORAGE_SHARE,
+        0.0,
+        100.0,
+        Userset,
+        none,
     );
     GucRegistry::define_int_guc(
         c"indexpilot.select_time_limit",
@@ -571,9 +583,12 @@ pub fn select() -> bool {
 pub fn select_interval() -> Duration {
     Duration::from_secs(60 * SELECT_INTERVAL.get() as u64)
 }
-/// In bytes; `None` stands for half the size of the tables under analysis.
+/// In bytes; `None` stands for [`select_storage_share`] of the size of the tables under analysis.
 pub fn select_storage_budget() -> Option<u64> {
     u64::try_from(SELECT_STORAGE_BUDGET.get()).ok().map(|mb| mb * 1024 * 1024)
+}
+pub fn select_storage_share() -> f64 {
+    SELECT_STORAGE_SHARE.get()
 }
 pub fn select_time_limit() -> Duration {
     ms(&SELECT_TIME_LIMIT)

@@ -42,6 +42,10 @@ SELECT reason_detail FROM indexpilot.query_advice WHERE query ~ 'why\.gone ' AND
 SELECT count(*) AS without_reason FROM indexpilot.query_advice WHERE reason_detail IS NULL OR reason_detail = '';
 SELECT count(*) FILTER (WHERE NOT EXISTS (SELECT FROM indexpilot.recommendations r WHERE r.id = i.id AND r.state = 'proposed')) AS dangling
   FROM indexpilot.query_advice a, unnest(a.recommendation_ids) i(id);
+-- a decision in words, and its plans for those only who may see the statements
+SELECT indexpilot.explain_decision(max(recommendation_ids[1])) AS explained FROM indexpilot.query_advice WHERE query ~ 'why\.parcels WHERE sender' \gset
+SELECT regexp_replace(h, '\d.*', '') AS headings FROM regexp_split_to_table(:'explained', '\n') h WHERE h ~ '^(##|Query|\|( of that| proven| chosen| estimated| saves| adds))' AND h !~ '^Query \d+:$';
+SELECT :'explained' ~ 'Seq Scan on parcels.*after:.*hypothetical' AS plans, :'explained' ~ '\(sender = [78]\)' AS with_constants;
 -- too little room
 SELECT count(*) AS proposed FROM indexpilot.analyze_and_create_indexes(dry_run => true, storage_budget => 10000) WHERE decision = 'propose';
 SELECT DISTINCT reason, reason_detail ~ 'budget' AS says_so FROM indexpilot.query_advice WHERE query ~ 'why\.parcels WHERE sender';

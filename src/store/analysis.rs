@@ -148,6 +148,39 @@ pub fn retain(keep: Duration) -> Result<()> {
     Ok(())
 }
 
+/// Another decision of the same run on the same table.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Alternative {
+    pub id: i64,
+    pub definition: String,
+    pub state: String,
+    pub reason: String,
+    pub reason_detail: String,
+}
+
+/// What else a run decided on the table of a decision: what serves the same queries first.
+pub fn alternatives(to: &Recommendation, most: usize) -> Result<Vec<Alternative>> {
+    spi::rows(
+        "SELECT r.id, r.definition, r.state, r.reason, r.reason_detail
+           FROM indexpilot.recommendations r
+          WHERE r.analysis_id = ($1->>'analysis')::bigint AND r.table_id = ($1->>'table')::oid AND r.id <> ($1->>'id')::bigint
+          ORDER BY r.workload_ids && ARRAY(SELECT e::bigint FROM pg_catalog.jsonb_array_elements_text($1->'queries') e) DESC,
+                   r.state <> 'not_recommended' DESC, r.id
+          LIMIT ($1->>'most')::bigint",
+        json!({ "analysis": to.analysis_id, "table": to.table_id, "id": to.id, "queries": to.workload_ids, "most": most }),
+    )
+}
+
+/// The index that carries out a decision, while it exists.
+pub fn built_index(id: i64) -> Result<Option<u32>> {
+    spi::value(
+        "SELECT a.index_id::bigint AS index FROM indexpilot.actions a JOIN pg_catalog.pg_class c ON c.oid = a.index_id
+          WHERE a.recommendation_id = ($1->>'id')::bigint AND a.kind = 'create' AND a.state IN ('built', 'verifying', 'kept')
+          ORDER BY a.id DESC LIMIT 1",
+        json!({ "id": id }),
+    )
+}
+
 /// Texts of templates, for explanations.
 pub fn query_texts(workload_ids: &[i64]) -> Result<Vec<(i64, String)>> {
     #[derive(Deserialize)]

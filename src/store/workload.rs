@@ -317,6 +317,28 @@ pub fn add_samples(samples: &[SampleRow], keep: usize) -> Result<()> {
     Ok(())
 }
 
+/// The newest sample of a template, with the role and the tenant that ran it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Newest {
+    pub workload_id: i64,
+    pub role_id: u32,
+    pub tenant_id: String,
+    #[serde(flatten)]
+    pub sample: StoredSample,
+}
+
+/// The newest sample of each of these templates.
+pub fn newest_samples(workload_ids: &[i64]) -> Result<Vec<Newest>> {
+    spi::rows(
+        "SELECT DISTINCT ON (s.workload_id) s.workload_id, w.role_id::bigint AS role_id, s.tenant_id, s.query, s.search_path,
+                s.parameter_types::bigint[] AS parameter_types, s.parameter_values
+           FROM indexpilot.workload_sample s JOIN indexpilot.workload w ON w.id = s.workload_id
+          WHERE s.workload_id = ANY (ARRAY(SELECT e::bigint FROM pg_catalog.jsonb_array_elements_text($1->'ids') e))
+          ORDER BY s.workload_id, s.id DESC",
+        json!({ "ids": workload_ids }),
+    )
+}
+
 /// The templates that have samples, each with them, and the hours that the statistics span.
 pub fn templates(filter: &Filter) -> Result<(Vec<Template>, f64)> {
     let hours: Option<f64> = spi::value(

@@ -29,7 +29,10 @@ pub struct BuildCost {
 }
 
 /// The index that a CREATE INDEX statement means: definition, size, table.
-fn imagined(statement: &str) -> Result<(IndexDef, Size, TableInfo)> {
+///
+/// # Errors
+/// As [`whatif::parse_definition`].
+pub fn imagined(statement: &str) -> Result<(IndexDef, Size, TableInfo)> {
     let def = whatif::parse_definition(statement)?;
     let table = catalog::snapshot(&[def.table])?
         .tables
