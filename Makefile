@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= target
 PG_CONFIG ?=
 
-.PHONY: check demo setup server server-stop install clean-check bench-capture bench-capture-cardinality regress-core
+.PHONY: check demo setup server server-stop install clean-check bench-capture bench-capture-cardinality bench-select regress-core
 
 check:            ## everything that CI runs
 	@tools/check.sh
@@ -31,6 +31,9 @@ bench-capture: setup  ## what capture costs a query, beside other extensions
 
 bench-capture-cardinality: setup  ## a million distinct queries, ten thousand tenants
 	@tools/bench.sh cardinality
+
+bench-select: setup  ## what the chosen indexes are worth on TPC-H, beside other advisors; TPCH_QUERIES=dir for its own queries
+	@tools/bench.sh select
 
 regress-core: setup  ## PostgreSQL's own tests, without and with IndexPilot; ORDERS=1 adds all load orders beside other extensions
 	@tools/regress-core.sh

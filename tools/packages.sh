@@ -38,14 +38,15 @@ source_package() {
   die "the source package of $name cannot be had; name a tarball of PostgreSQL $pg_major in PG_SOURCE"
 }
 
-# qualstats: puts pg_qualstats into the private PostgreSQL, not into the system; fails when it cannot be had.
-qualstats() {
-  local dir=$CARGO_TARGET_DIR/packages
-  [ ! -f "$prefix/usr/lib/postgresql/$pg_major/lib/pg_qualstats.so" ] || return 0
+# extension NAME LIBRARY: puts an extension of the distribution into the private PostgreSQL, not into the system; fails when it cannot
+# be had.
+extension() {
+  local package=postgresql-$pg_major-$1 dir=$CARGO_TARGET_DIR/packages/$1
+  [ ! -f "$prefix/usr/lib/postgresql/$pg_major/lib/$2.so" ] || return 0
   rm -rf "$dir" && mkdir -p "$dir"
-  if ! (cd "$dir" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download "postgresql-$pg_major-pg-qualstats" &&
+  if ! (cd "$dir" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download "$package" &&
     dpkg-deb -x ./*.deb . && cp -r usr/lib usr/share "$prefix/usr/"); then
-    say "package postgresql-$pg_major-pg-qualstats cannot be had: it is left out"
+    say "package $package cannot be had: it is left out"
     return 1
   fi
 }

@@ -160,7 +160,7 @@ printf 'crashes: %s and %s\n' "$(crashes unmodified)" "$(crashes indexpilot)"
 [ "$(crashes indexpilot)" = 0 ] || wrong=1
 if [ -n "${ORDERS:-}" ]; then
   say "all load orders"
-  qualstats || true
+  extension pg-qualstats pg_qualstats || true
   # As `make check` runs the cluster tests, but with all libraries there.
   PG_CONFIG=$private_pg_config cargo test --workspace --test cluster orders:: || wrong=1
 fi

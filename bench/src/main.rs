@@ -3,6 +3,7 @@
 //! - `capture`: user instructions that one query costs more than on the bare server (`instructions`), and CPU time per transaction
 //!   (`cpu`), for each of the `rivals`;
 //! - `cardinality`: a million distinct queries and ten thousand tenants: memory and tables stay within their bounds.
+//! - `select`: what the choice of indexes on TPC-H is worth, beside other advisors, in indexes that are really built.
 //!
 //! Each prints its figures beside the bars, and ends with 1 when a bar is missed.
 
@@ -11,6 +12,7 @@ mod cpu;
 mod instructions;
 mod options;
 mod rivals;
+mod select;
 
 use indexpilot_tests::Result;
 use options::{Command, Options};
@@ -35,6 +37,7 @@ fn run(options: &Options) -> Result<bool> {
     match options.command {
         Command::Capture => capture(options),
         Command::Cardinality => cardinality::run(options),
+        Command::Select => select::run(options),
     }
 }
 

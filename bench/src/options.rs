@@ -1,20 +1,28 @@
 //! Options: from the command line, else from the environment, else a default that suits two cores.
 
 use indexpilot_tests::Result;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Every option, its variable, and what it means; `--help` prints it.
 const HELP: &str = "\
-indexpilot-bench capture|cardinality [OPTION ...]
+indexpilot-bench capture|cardinality|select [OPTION ...]
 
   option             variable            default
   --only PART        BENCH_ONLY                   capture: instructions or cpu alone
-  --rivals LIST      BENCH_RIVALS                 capture: names with commas, of none (always), query_id, pg_stat_statements, pg_qualstats, indexpilot
+  --rivals LIST      BENCH_RIVALS                 capture: names with commas, of none (always), query_id, pg_stat_statements, pg_qualstats, indexpilot;
+                                                  select: extend, or none
   --runs N,M         BENCH_RUNS          200,1200 capture: executions of the two runs whose difference is the cost of a query
   --rounds N         BENCH_ROUNDS        9        capture: rounds of pgbench on each server
   --seconds N        BENCH_SECONDS       4        capture: length of one run of pgbench
   --scale N          BENCH_SCALE         20       capture: scale of pgbench's tables
   --queries N        BENCH_QUERIES       1000000  cardinality: distinct queries
   --tenants N        BENCH_TENANTS       10000    cardinality: tenants
+  --budgets LIST     BENCH_BUDGETS                select: megabytes (10^6 bytes) with commas; 100,250,500,750,1000 unless given
+  --max-columns N    BENCH_MAX_COLUMNS            select: key columns of an index; the setting's default unless given
+  --limit N          BENCH_LIMIT                  select: seconds for one choice; the setting's default unless given
+  --tpch-scale F     BENCH_TPCH_SCALE    1        select: scale of the TPC-H data
+  --tpch-queries DIR TPCH_QUERIES                 select: *.sql files in place of TPC-H's own or the demo's
   --help
 
 PG_CONFIG names the pg_config of the PostgreSQL to start; the extension must be installed there.";
@@ -23,6 +31,7 @@ PG_CONFIG names the pg_config of the PostgreSQL to start; the extension must be 
 pub enum Command {
     Capture,
     Cardinality,
+    Select,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +47,12 @@ pub struct Options {
     pub scale: usize,
     pub queries: usize,
     pub tenants: usize,
+    /// Of 10^6 bytes.
+    pub budgets: Vec<i64>,
+    pub max_columns: Option<i32>,
+    pub limit: Option<Duration>,
+    pub tpch_scale: f64,
+    pub tpch_queries: Option<PathBuf>,
 }
 
 impl Options {
@@ -52,10 +67,13 @@ impl Options {
     }
 
     fn parse(arguments: &[String], environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let Some((command, mut rest)) = arguments.split_first() else { return Err("say what: capture or cardinality".into()) };
+        let Some((command, mut rest)) = arguments.split_first() else {
+            return Err("say what: capture, cardinality or select".into());
+        };
         let command = match command.as_str() {
             "capture" => Command::Capture,
             "cardinality" => Command::Cardinality,
+            "select" => Command::Select,
             other => return Err(format!("there is no benchmark {other}; --help lists them").into()),
         };
         let mut given = Vec::new();
@@ -69,13 +87,23 @@ impl Options {
         }
         let text = |name: &str| {
             let on_line = given.iter().rev().find(|(n, _)| n.strip_prefix("--") == Some(name)).map(|(_, v)| v.clone());
-            on_line.or_else(|| environment(&format!("BENCH_{}", name.to_uppercase())))
+            let variable = if name == "tpch-queries" {
+                "TPCH_QUERIES".into()
+            } else {
+                format!("BENCH_{}", name.to_uppercase().replace('-', "_"))
+            };
+            on_line.or_else(|| environment(&variable))
         };
         let parsed = |name: &str, value: &str| -> Result<usize> {
             let number = value.trim().replace('_', "").parse().ok().filter(|n| *n > 0);
             number.ok_or_else(|| format!("--{name} must be a number above 0, not \"{value}\"").into())
         };
         let number = |name: &str, default: usize| text(name).map_or(Ok(default), |value| parsed(name, &value));
+        let optional = |name: &str| text(name).map(|value| parsed(name, &value)).transpose();
+        let budgets = text("budgets").unwrap_or_else(|| "100,250,500,750,1000".into());
+        let budgets = budgets.split(',').map(|b| Ok(parsed("budgets", b)? as i64)).collect::<Result<_>>()?;
+        let scale = text("tpch-scale").unwrap_or_else(|| "1".into());
+        let tpch_scale = scale.parse().ok().filter(|s: &f64| *s > 0.0).ok_or("--tpch-scale must be a number above 0")?;
         let only = text("only");
         if let Some(part) = only.as_deref().filter(|part| !["instructions", "cpu"].contains(part)) {
             return Err(format!("--only must be instructions or cpu, not \"{part}\"").into());
@@ -97,6 +125,11 @@ impl Options {
             scale: number("scale", 20)?,
             queries: number("queries", 1_000_000)?,
             tenants: number("tenants", 10_000)?,
+            budgets,
+            max_columns: optional("max-columns")?.map(|n| n as i32),
+            limit: optional("limit")?.map(|n| Duration::from_secs(n as u64)),
+            tpch_scale,
+            tpch_queries: text("tpch-queries").map(PathBuf::from),
         })
     }
 }

@@ -27,6 +27,8 @@ impl fmt::Display for Failure {
     }
 }
 
+impl std::error::Error for Failure {}
+
 impl From<postgres::Error> for Failure {
     fn from(error: postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else { return Failure(error.to_string()) };

@@ -9,29 +9,25 @@
 //! 6. everything is shown, and one index is taken back through the log;
 //! 7. the demo checks its own claims and fails when one does not hold.
 //!
-//! Files: `options` what can be chosen, `server` the PostgreSQL, `crm` and `tpch` the data, `families` and `analytic` the
-//! statements, `load` the load generator, `pilot` every call of the extension, `report` and `claims` the findings.
+//! Files: `options` what can be chosen, `server` the PostgreSQL, `crm` the data of the CRM and `families` its statements, `load` the
+//! load generator, `pilot` every call of the extension, `report` and `claims` the findings. The analytic workload is in the library
+//! of this crate.
 
-mod analytic;
 mod claims;
 mod crm;
-mod failure;
 mod families;
 mod load;
 mod options;
 mod pilot;
 mod report;
 mod server;
-mod stats;
-mod table;
-mod tpch;
-mod ui;
 mod zipf;
 
 use claims::Claim;
 use crm::{Crm, Size};
 use failure::{Failure, Result};
 use families::{Family, Role};
+use indexpilot_demo::{analytic, failure, stats, table, tpch, ui};
 use options::Options;
 use postgres::{Client, NoTls};
 use server::Server;

@@ -45,7 +45,7 @@ SET indexpilot.select_storage_budget = -2;
 -- what-if on what is not an index, and on what is not supported yet
 SELECT * FROM indexpilot.what_if('SELECT * FROM shop.orders', '{}', ARRAY['shop.orders'::regclass]);
 \echo :LAST_ERROR_SQLSTATE
-SELECT * FROM indexpilot.what_if('SELECT * FROM shop.orders', ARRAY['CREATE INDEX ON shop.orders (lower(status))']);
+SELECT * FROM indexpilot.what_if('SELECT * FROM shop.orders', ARRAY['CREATE UNIQUE INDEX ON shop.orders (status)']);
 \echo :LAST_ERROR_SQLSTATE
 SELECT * FROM indexpilot.what_if('SELECT * FROM shop.orders', ARRAY['CREATE INDEX ON shop.orders (colour)']);
 \echo :LAST_ERROR_SQLSTATE

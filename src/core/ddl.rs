@@ -1,6 +1,6 @@
 //! Names and statements of the indexes we make.
 
-use crate::model::{AccessMethod, AttNum, FIRST_EXPRESSION, IndexDef, Key, TableInfo};
+use crate::model::{AccessMethod, AttNum, FIRST_EXPRESSION, IndexDef, Key, OpClass, TableInfo};
 use std::fmt::Write as _;
 
 /// Longest identifier PostgreSQL keeps, in bytes (`NAMEDATALEN` - 1).
@@ -37,8 +37,26 @@ pub fn create_index(def: &IndexDef, table: &TableInfo, quote: &dyn Fn(&str) -> S
         Some(expression) if c >= FIRST_EXPRESSION => format!("({})", expression.name),
         _ => quote(&table.column_name(c)),
     };
-    write_columns(&mut sql, def, &column);
+    // Nothing else is looked up by the search path: a builder has none.
+    let opclass = |o: OpClass| {
+        let name = o.name()?;
+        let schema = table.trigram_schema.as_ref().filter(|_| o.of_trigrams());
+        Some(schema.map_or_else(|| name.to_owned(), |s| format!("{}.{name}", quote(s))))
+    };
+    write_columns(&mut sql, def, &column, &opclass);
     sql
+}
+
+/// The query that the server runs on this table for each row that is deleted, or gets another key, in the table that `columns`
+/// refer to (`RI_FKey_noaction_del`, ri_triggers.c): without an index, each time a scan of the whole table.
+pub fn foreign_key_check(table: &TableInfo, columns: &[AttNum], quote: &dyn Fn(&str) -> String) -> String {
+    let conditions: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(i, c)| format!("{} OPERATOR(pg_catalog.=) ${}", quote(&table.column_name(*c)), i + 1))
+        .collect();
+    let name = format!("{}.{}", quote(&table.schema), quote(&table.name));
+    format!("SELECT 1 FROM ONLY {name} x WHERE {} FOR KEY SHARE OF x", conditions.join(" AND "))
 }
 
 /// The definition for messages: `crm.contacts (tenant_id, created DESC) INCLUDE (name)`.
@@ -47,13 +65,13 @@ pub fn describe(def: &IndexDef, table: &TableInfo) -> String {
     if def.method != AccessMethod::Btree {
         let _ = write!(text, "USING {} ", def.method.name());
     }
-    write_columns(&mut text, def, &|c| table.column_name(c));
+    write_columns(&mut text, def, &|c| table.column_name(c), &|o| o.name().map(str::to_owned));
     text
 }
 
-fn write_columns(out: &mut String, def: &IndexDef, name: &dyn Fn(AttNum) -> String) {
-    let opclass = |k: &Key| k.opclass.name().map(|n| format!(" {n}")).unwrap_or_default();
-    let keys: Vec<String> = def.keys.iter().map(|k| format!("{}{}{}", name(k.column), opclass(k), direction(*k))).collect();
+fn write_columns(out: &mut String, def: &IndexDef, name: &dyn Fn(AttNum) -> String, opclass: &dyn Fn(OpClass) -> Option<String>) {
+    let class = |k: &Key| opclass(k.opclass).map(|n| format!(" {n}")).unwrap_or_default();
+    let keys: Vec<String> = def.keys.iter().map(|k| format!("{}{}{}", name(k.column), class(k), direction(*k))).collect();
     let _ = write!(out, "({})", keys.join(", "));
     if !def.include.is_empty() {
         let include: Vec<String> = def.include.iter().map(|c| name(*c)).collect();
@@ -91,6 +109,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::fixture;
+    use crate::model::ColumnInfo;
     use proptest::prelude::*;
 
     #[test]
@@ -107,6 +126,39 @@ mod tests {
             )
         );
         assert_eq!(describe(&def, &table), "public.contacts (tenant_id, created DESC) INCLUDE (name)");
+    }
+
+    #[test]
+    fn every_form_has_its_statement() {
+        let mut table = fixture::table(1, "contacts", 1000.0, &["tenant_id", "name", "tags"]);
+        table.columns.push(ColumnInfo {
+            name: "lower(name)".into(),
+            reads: vec![2],
+            ..fixture::column(FIRST_EXPRESSION, "", 900.0)
+        });
+        table.trigram_schema = Some("Ext".into());
+        let quote = |s: &str| if s == "Ext" { "\"Ext\"".to_owned() } else { s.to_owned() };
+        let tail = |def: &IndexDef| create_index(def, &table, &quote, false).split_once(" ON ").unwrap().1.to_owned();
+        let def = |keys: &[Key]| IndexDef::new(table.rel, keys.to_vec(), []);
+        for (def, wanted) in [
+            (def(&[Key::asc(FIRST_EXPRESSION), Key::desc(1)]), "public.contacts USING btree ((lower(name)), tenant_id DESC)"),
+            (def(&[Key::asc(2).with(OpClass::TextPattern)]), "public.contacts USING btree (name text_pattern_ops)"),
+            (
+                def(&[Key::asc(2).with(OpClass::GinTrigram), Key::asc(3)]).by(AccessMethod::Gin),
+                "public.contacts USING gin (name \"Ext\".gin_trgm_ops, tags)",
+            ),
+            (
+                def(&[Key::asc(2)]).by(AccessMethod::Hash).partial("(tags IS NOT NULL)"),
+                "public.contacts USING hash (name) WHERE (tags IS NOT NULL)",
+            ),
+        ] {
+            assert_eq!(tail(&def), wanted);
+        }
+        assert!(index_name(&def(&[Key::asc(FIRST_EXPRESSION)]), &table).starts_with("ip_contacts_lower_name_"));
+        assert_eq!(
+            foreign_key_check(&table, &[1, 2], &quote),
+            "SELECT 1 FROM ONLY public.contacts x WHERE tenant_id OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 FOR KEY SHARE OF x"
+        );
     }
 
     proptest! {

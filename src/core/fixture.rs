@@ -17,6 +17,7 @@ pub fn column(attnum: AttNum, name: &str, n_distinct: f64) -> ColumnInfo {
         sortable: true,
         dedup: true,
         expressed: None,
+        tenant: false,
         search: Vec::new(),
     }
 }
@@ -34,6 +35,8 @@ pub fn table(rel: u32, name: &str, rows: f64, columns: &[&str]) -> TableInfo {
         indexes: Vec::new(),
         writes: WriteRates { updated_columns: BTreeMap::new(), ..WriteRates::default() },
         conditions: BTreeMap::new(),
+        trigram_schema: None,
+        foreign_keys: Vec::new(),
         refused: None,
     }
 }

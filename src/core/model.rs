@@ -80,6 +80,18 @@ pub enum OpClass {
 }
 
 impl OpClass {
+    /// The class of that name, if it is one of these.
+    pub fn named(name: &str) -> Option<OpClass> {
+        use OpClass as O;
+        let all = [O::TextPattern, O::VarcharPattern, O::BpcharPattern, O::GinTrigram, O::GistTrigram, O::JsonbPath];
+        all.into_iter().find(|o| o.name() == Some(name))
+    }
+
+    /// It belongs to pg_trgm, which may be in any schema.
+    pub fn of_trigrams(self) -> bool {
+        matches!(self, OpClass::GinTrigram | OpClass::GistTrigram)
+    }
+
     /// Its name in SQL; `None` for the default, which is not written down.
     pub fn name(self) -> Option<&'static str> {
         match self {
@@ -205,6 +217,9 @@ pub struct ColumnInfo {
     pub dedup: bool,
     /// Share of the tenants (0 to 1) that express this field, from the genome; `None` when the genome says nothing of it.
     pub expressed: Option<f64>,
+    /// It says whose row it is: the tenant's key, by the genome.
+    #[serde(default)]
+    pub tenant: bool,
     /// What a gin, gist or spgist index would hold of it, found by sampling; only where a query could use one.
     pub search: Vec<SearchKeys>,
 }
@@ -248,6 +263,15 @@ pub struct WriteRates {
     pub updated_columns: BTreeMap<AttNum, f64>,
 }
 
+/// A reference from this table to another: what is deleted or gets another key there is looked for here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForeignKey {
+    /// The referencing columns, in the order of the constraint.
+    pub columns: Vec<AttNum>,
+    /// Deletes and changes of keys of the referenced table per hour.
+    pub checks: f64,
+}
+
 /// A snapshot of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableInfo {
@@ -261,6 +285,12 @@ pub struct TableInfo {
     pub writes: WriteRates,
     /// Conditions that a partial index may have, in SQL, and the share of rows (0 to 1) that pass each.
     pub conditions: BTreeMap<String, f64>,
+    /// Where pg_trgm is, if it is installed: its operator classes are named with their schema.
+    #[serde(default)]
+    pub trigram_schema: Option<String>,
+    /// Its foreign keys.
+    #[serde(default)]
+    pub foreign_keys: Vec<ForeignKey>,
     /// Why no index may be made on it (partitioned, temporary, foreign, catalog, extension's, ...); `None` when one may.
     pub refused: Option<String>,
 }

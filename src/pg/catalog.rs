@@ -1,10 +1,9 @@
 //! Snapshots of tables, indexes and statistics as values of the core crate, and looking up names.
 
 use super::error::{Error, Kind, Result};
-use super::{node, relinfo, spi, subxact};
-use indexpilot_core::model::{
-    AttNum, Catalog, ColumnInfo, ExistingIndex, IndexDef, Key, OpClass, PAGE, RelId, TableInfo, WriteRates,
-};
+use super::shape::Expressions;
+use super::{indexdef, node, opclass, relinfo, spi, subxact};
+use indexpilot_core::model::{AttNum, Catalog, ColumnInfo, ExistingIndex, IndexDef, Key, PAGE, RelId, TableInfo, WriteRates};
 use pgrx::pg_sys;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +34,9 @@ const TABLES: &str = "
            coalesce(s.n_tup_del, 0) AS deletes, coalesce(s.n_tup_hot_upd, 0) AS hot_updates,
            -- A rate from less than an hour would be noise.
            greatest(1.0, extract(epoch FROM pg_catalog.now() - coalesce(d.stats_reset, pg_catalog.pg_postmaster_start_time()))
-                         / 3600.0)::float8 AS hours
+                         / 3600.0)::float8 AS hours,
+           (SELECT t.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace t ON t.oid = e.extnamespace
+             WHERE e.extname = 'pg_trgm') AS trigram_schema
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid
@@ -62,12 +63,13 @@ const INDEXES: &str = "
     SELECT i.indrelid::int8 AS table, i.indexrelid::int8 AS oid, c.relname AS name, i.indisunique AS unique,
            i.indisvalid AND i.indisready AND i.indislive AS valid,
            coalesce(pg_catalog.pg_relation_size(i.indexrelid, 'main'), 0) AS bytes,
-           am.amname = 'btree' AND i.indexprs IS NULL AND i.indpred IS NULL AS plain,
+           am.amname AS method, i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computes, t.relowner::int8 AS owner,
            i.indnkeyatts AS keys, i.indkey::int2[] AS columns, i.indoption::int2[] AS options,
            ARRAY(SELECT o::int8 FROM pg_catalog.unnest(i.indclass::oid[]) WITH ORDINALITY u (o, n) ORDER BY n) AS opclasses,
            ARRAY(SELECT o::int8 FROM pg_catalog.unnest(i.indcollation::oid[]) WITH ORDINALITY u (o, n) ORDER BY n) AS collations
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+    JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
     JOIN pg_catalog.pg_am am ON am.oid = c.relam
     WHERE i.indrelid = ANY (ARRAY(SELECT t::oid FROM pg_catalog.jsonb_array_elements_text($1) t))
     ORDER BY i.indexrelid";
@@ -88,6 +90,7 @@ struct TableRow {
     deletes: f64,
     hot_updates: f64,
     hours: f64,
+    trigram_schema: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -114,7 +117,10 @@ struct IndexRow {
     unique: bool,
     valid: bool,
     bytes: u64,
-    plain: bool,
+    method: String,
+    /// It has expressions or a condition.
+    computes: bool,
+    owner: u32,
     keys: usize,
     columns: Vec<AttNum>,
     options: Vec<i16>,
@@ -123,11 +129,19 @@ struct IndexRow {
 }
 
 /// The tables as they are now: columns with statistics, indexes, writes, and why no index may be made where none may. Tables that do
-/// not exist are left out. `expressed` and `updated_columns` are for others to fill.
+/// not exist are left out. `expressed`, `tenant`, `updated_columns` and `conditions` are for others to fill.
 ///
 /// # Errors
 /// Those of the queries, which read catalogs only.
 pub fn snapshot(tables: &[RelId]) -> Result<Catalog> {
+    snapshot_with(tables, &Expressions::default())
+}
+
+/// As [`snapshot`], with expressions as further columns of their tables.
+///
+/// # Errors
+/// As for [`snapshot`].
+pub fn snapshot_with(tables: &[RelId], expressions: &Expressions) -> Result<Catalog> {
     let wanted: BTreeSet<u32> = tables.iter().map(|t| t.0).collect();
     let wanted = serde_json::to_value(&wanted)?;
     let mut columns: BTreeMap<u32, Vec<ColumnRow>> = BTreeMap::new();
@@ -143,19 +157,19 @@ pub fn snapshot(tables: &[RelId]) -> Result<Catalog> {
         .map(|row| {
             let columns = columns.remove(&row.oid).unwrap_or_default();
             let indexes = indexes.remove(&row.oid).unwrap_or_default();
-            (RelId(row.oid), table(row, &columns, indexes))
+            (RelId(row.oid), table(row, &columns, indexes, expressions))
         })
         .collect();
     Ok(Catalog { tables })
 }
 
-fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>) -> TableInfo {
+fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>, expressions: &Expressions) -> TableInfo {
     let rel = RelId(row.oid);
     let width: f64 = columns.iter().map(|c| f64::from(average_width(c))).sum();
     let rows = row_count(&row, width);
     let unique: BTreeSet<AttNum> = indexes
         .iter()
-        .filter(|i| i.unique && i.valid && i.plain && i.keys == 1)
+        .filter(|i| i.unique && i.valid && !i.computes && i.keys == 1)
         .filter_map(|i| i.columns.first().copied())
         .collect();
     TableInfo {
@@ -173,8 +187,14 @@ fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>) -> TableI
         rows,
         bytes: row.bytes,
         conditions: BTreeMap::new(),
-        columns: columns.iter().map(|c| column(c, rows, unique.contains(&c.attnum))).collect(),
-        indexes: indexes.into_iter().map(|i| index(rel, i, columns)).collect(),
+        trigram_schema: row.trigram_schema,
+        foreign_keys: Vec::new(),
+        columns: columns
+            .iter()
+            .map(|c| column(c, rows, unique.contains(&c.attnum)))
+            .chain(expressions.of(rel).iter().cloned())
+            .collect(),
+        indexes: indexes.into_iter().map(|i| index(rel, i, columns, expressions)).collect(),
     }
 }
 
@@ -216,40 +236,101 @@ fn column(c: &ColumnRow, rows: f64, unique: bool) -> ColumnInfo {
         reads: Vec::new(),
         type_name: c.type_name.clone(),
         avg_width: average_width(c).max(0) as u32,
-        align: match c.align.as_str() {
-            "c" => 1,
-            "s" => 2,
-            "i" => 4,
-            _ => 8,
-        },
+        align: alignment(c.align.as_bytes().first().copied().unwrap_or(b'd')),
         n_distinct: n_distinct.max(1.0),
         null_frac,
         correlation: c.correlation.unwrap_or(0.0),
         sortable: sortable(type_oid),
         dedup: deduplicates(type_oid, collation),
         expressed: None,
+        tenant: false,
         search: Vec::new(),
     }
 }
 
-fn index(rel: RelId, i: IndexRow, columns: &[ColumnRow]) -> ExistingIndex {
-    let usual = i.columns.iter().take(i.keys).enumerate().all(|(n, attnum)| {
-        columns.iter().find(|c| c.attnum == *attnum).is_some_and(|c| {
-            // SAFETY: a catalog lookup of an existing type.
-            let default = unsafe { pg_sys::GetDefaultOpClass(pg_sys::Oid::from(c.type_oid), pg_sys::BTREE_AM_OID) };
-            i.opclasses.get(n) == Some(&default.to_u32()) && i.collations.get(n) == Some(&c.collation)
-        })
-    });
-    let def = (i.plain && usual).then(|| {
-        let keys = i.columns.iter().zip(&i.options).take(i.keys).map(|(column, option)| Key {
-            column: *column,
+/// Width and alignment of a type's values, and whether a B-tree sorts them and stores equal ones once.
+pub fn type_layout(type_oid: pg_sys::Oid, typmod: i32, collation: pg_sys::Oid) -> (u32, u8, bool, bool) {
+    let (mut length, mut by_value, mut align) = (0, false, 0);
+    // SAFETY: looks up a type that exists.
+    let width = unsafe {
+        pg_sys::get_typlenbyvalalign(type_oid, &mut length, &mut by_value, &mut align);
+        pg_sys::get_typavgwidth(type_oid, typmod)
+    };
+    let width = if width > 0 { width } else { DEFAULT_WIDTH };
+    (width as u32, alignment(align as u8), sortable(type_oid), deduplicates(type_oid, collation))
+}
+
+/// Name of a type as the server prints it.
+pub fn type_name(type_oid: pg_sys::Oid, typmod: i32) -> String {
+    // SAFETY: a text even for a type that does not exist.
+    unsafe { node::text(pg_sys::format_type_with_typemod(type_oid, typmod)) }.unwrap_or_default()
+}
+
+/// Owner of a relation; `None` when it is gone.
+pub fn owner(rel: RelId) -> Option<pg_sys::Oid> {
+    // SAFETY: the cache's tuple has this form, and is released.
+    unsafe {
+        let relation = pg_sys::Datum::from(pg_sys::Oid::from(rel.0));
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, relation);
+        if tuple.is_null() {
+            return None;
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(owner)
+    }
+}
+
+/// An identifier that is safe in SQL.
+pub fn quote(name: &str) -> String {
+    pgrx::spi::quote_identifier(name)
+}
+
+fn index(rel: RelId, i: IndexRow, columns: &[ColumnRow], expressions: &Expressions) -> ExistingIndex {
+    let def = definition(rel, &i, columns, expressions);
+    ExistingIndex { oid: i.oid, name: i.name, def, unique: i.unique, valid: i.valid, bytes: i.bytes }
+}
+
+/// The index as the model describes it; `None` when it has something that the model has no word for.
+fn definition(rel: RelId, i: &IndexRow, columns: &[ColumnRow], expressions: &Expressions) -> Option<IndexDef> {
+    let method = opclass::method(&i.method)?;
+    let computed = match i.computes {
+        true => indexdef::computed(i.oid.into(), i.table.into(), i.owner.into())?,
+        false => indexdef::Computed { expressions: Vec::new(), conditions: Vec::new() },
+    };
+    let mut computed_keys = computed.expressions.into_iter();
+    let mut keys = Vec::with_capacity(i.keys);
+    for (n, attnum) in i.columns.iter().take(i.keys).enumerate() {
+        let (column, type_oid, collation) = if *attnum == 0 {
+            let e = computed_keys.next()?;
+            (expressions.find(rel, &e.text)?, e.type_oid, e.collation)
+        } else {
+            let c = columns.iter().find(|c| c.attnum == *attnum)?;
+            (*attnum, c.type_oid.into(), c.collation.into())
+        };
+        // Of a type without collation the index has none, whatever the class: an array's is its elements'.
+        let of_index = pg_sys::Oid::from(*i.collations.get(n)?);
+        if of_index != pg_sys::InvalidOid && of_index != collation {
+            return None;
+        }
+        let option = *i.options.get(n)?;
+        keys.push(Key {
+            column,
             descending: option & DESCENDING != 0,
             nulls_first: option & NULLS_FIRST != 0,
-            opclass: OpClass::Default,
+            opclass: opclass::of(method, type_oid, (*i.opclasses.get(n)?).into())?,
         });
-        IndexDef::new(rel, keys.collect(), i.columns.iter().skip(i.keys).copied())
-    });
-    ExistingIndex { oid: i.oid, name: i.name, def, unique: i.unique, valid: i.valid, bytes: i.bytes }
+    }
+    let def = IndexDef::new(rel, keys, i.columns.iter().skip(i.keys).copied()).by(method);
+    let condition = conjunction(&computed.conditions);
+    Some(if condition.is_empty() { def } else { def.partial(&condition) })
+}
+
+/// Conditions that hold together, always in the same order.
+fn conjunction(conditions: &[String]) -> String {
+    let mut sorted: Vec<&str> = conditions.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    sorted.join(" AND ")
 }
 
 /// Why no index may be made on the table, in words that fit after "because".
@@ -270,8 +351,18 @@ fn refusal(row: &TableRow) -> Option<String> {
     Some(reason.to_owned())
 }
 
+/// Bytes of an alignment (`pg_type.typalign`).
+pub(super) fn alignment(code: u8) -> u8 {
+    match code {
+        b'c' => 1,
+        b's' => 2,
+        b'i' => 4,
+        _ => 8,
+    }
+}
+
 /// The type has a complete default B-tree operator class (an array has one only if its elements have).
-fn sortable(type_oid: pg_sys::Oid) -> bool {
+pub(super) fn sortable(type_oid: pg_sys::Oid) -> bool {
     // SAFETY: the type cache looks the type up and returns an entry that stays; raises nothing for an existing type.
     unsafe {
         let entry = pg_sys::lookup_type_cache(type_oid, (pg_sys::TYPECACHE_CMP_PROC | pg_sys::TYPECACHE_BTREE_OPFAMILY) as i32);
@@ -282,7 +373,7 @@ fn sortable(type_oid: pg_sys::Oid) -> bool {
 }
 
 /// Equal values of the type are equal bytes, so a B-tree stores them once: what `_bt_allequalimage` asks (nbtutils.c).
-fn deduplicates(type_oid: pg_sys::Oid, collation: pg_sys::Oid) -> bool {
+pub(super) fn deduplicates(type_oid: pg_sys::Oid, collation: pg_sys::Oid) -> bool {
     let Some((family, input)) = relinfo::default_opclass(type_oid) else { return false };
     // SAFETY: support function 4 of a B-tree operator class takes the input type's OID and returns a boolean; those of built-in and
     // superuser-made classes, the only ones there can be.
@@ -372,13 +463,6 @@ pub fn column_names(rel: RelId) -> Vec<String> {
         .filter(|(n, _)| unsafe { pg_sys::get_atttype(oid, *n) } != pg_sys::InvalidOid)
         .map(|(_, name)| name)
         .collect()
-}
-
-/// The column can be a key of a B-tree index.
-pub fn is_sortable(rel: RelId, column: AttNum) -> bool {
-    // SAFETY: a catalog lookup, InvalidOid for an unknown column.
-    let type_oid = unsafe { pg_sys::get_atttype(pg_sys::Oid::from(rel.0), column) };
-    type_oid != pg_sys::InvalidOid && sortable(type_oid)
 }
 
 /// OID of a relation by schema and name, whoever asks and whatever the search path; `None` when there is none.

@@ -88,25 +88,36 @@ pub fn with_statement<T>(sample: &Sample, limit: Duration, f: impl FnOnce(&Prepa
     if sample.parameters.len() > MAX_PARAMETERS {
         return Err(Error::new(Kind::InvalidParameter, "statement has too many parameters"));
     }
+    restricted(sample.role, &path, limit, || {
+        let query = analyse::analyse(&text, &sample.parameters)?;
+        let prepared = Prepared { query, text: &text, params: bind(&sample.parameters) };
+        f(&prepared)
+    })
+}
+
+/// Runs `f` as `role`, restricted, read-only, with a time limit, names looked up in `path`, and without code of others when the role
+/// is privileged; whatever happens is rolled back afterwards. What `f` allocates lives no longer.
+///
+/// # Errors
+/// `UndefinedObject` when the role is gone; those of `f`, and the server's own.
+pub(super) fn restricted<T>(role: pg_sys::Oid, path: &CStr, limit: Duration, f: impl FnOnce() -> Result<T>) -> Result<T> {
     // The closure owns nothing that an unwinding error could leave half changed: all of it is discarded.
     subxact::discard(AssertUnwindSafe(|| {
         let _arena = Arena::new();
-        if !role_exists(sample.role) {
-            return Err(Error::new(Kind::UndefinedObject, format!("role with OID {} does not exist", sample.role.to_u32()))
+        if !role_exists(role) {
+            return Err(Error::new(Kind::UndefinedObject, format!("role with OID {} does not exist", role.to_u32()))
                 .detail("The statement was captured as it ran under this role, which has been dropped since."));
         }
         // Workers switch policies off for themselves, which would make an error of every table that has some.
         let _settings =
-            SettingScope::new(&[(c"search_path", &path), (c"row_security", c"on"), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
-        let _trust = trust::Guard::new(sample.role)?;
-        let _role = RoleScope::new(sample.role, true);
+            SettingScope::new(&[(c"search_path", path), (c"row_security", c"on"), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
+        let _trust = trust::Guard::new(role)?;
+        let _role = RoleScope::new(role, true);
         let _timeout = TimeoutScope::new(limit);
         // SAFETY: makes the subtransaction read-only; its end restores what was (xact.c).
         unsafe { pg_sys::XactReadOnly = true };
         let _snapshot = Snapshot::new();
-        let query = analyse::analyse(&text, &sample.parameters)?;
-        let prepared = Prepared { query, text: &text, params: bind(&sample.parameters) };
-        f(&prepared)
+        f()
     }))
 }
 

@@ -3,10 +3,11 @@
 //! # Safety
 //! The functions run inside the planner, on its own structures, and allocate in the memory context that it plans in.
 
+use super::indexstmt::ResolvedIndex;
 use super::{compat, node};
-use indexpilot_core::model::IndexDef;
 use indexpilot_core::size::Size;
 use pgrx::pg_sys;
+use std::ffi::CStr;
 use std::mem::size_of;
 
 /// First of the OIDs under which hypothetical indexes are known during one planner call; far above what OID counters reach soon,
@@ -23,10 +24,11 @@ pub fn fake_oids(count: usize) -> Vec<pg_sys::Oid> {
         .collect()
 }
 
-/// What the catalog says of an index column: type, type modifier, collation.
+/// What the catalog says of a column: type, type modifier, collation.
 type Column = (pg_sys::Oid, i32, pg_sys::Oid);
 
-fn column(table: pg_sys::Oid, attnum: i16) -> Option<Column> {
+/// A column as it is now; `None` when it is gone or a system column.
+pub fn column(table: pg_sys::Oid, attnum: i16) -> Option<Column> {
     let (mut type_oid, mut typmod, mut collation) = (pg_sys::InvalidOid, -1, pg_sys::InvalidOid);
     // SAFETY: get_atttype returns InvalidOid for a missing or dropped column, before the other one could raise.
     unsafe {
@@ -58,51 +60,72 @@ unsafe fn array<T: Copy>(values: impl ExactSizeIterator<Item = T>) -> *mut T {
     }
 }
 
-/// The planner's description of a B-tree index that does not exist, in the current memory context. `None` when a column is gone, is
-/// a system column or cannot be a key.
+/// The planner's description of an index that does not exist, in the current memory context. `None` when a column is gone or has
+/// another type than when the index was looked up.
 ///
 /// # Safety
 /// `rel` is the planner's relation for `table`, as `get_relation_info_hook` is handed it.
 pub unsafe fn hypothetical(
     rel: *mut pg_sys::RelOptInfo,
     table: pg_sys::Oid,
-    def: &IndexDef,
+    def: &ResolvedIndex,
     size: &Size,
     oid: pg_sys::Oid,
     cost: compat::CostEstimate,
 ) -> Option<*mut pg_sys::IndexOptInfo> {
-    let columns = def.columns().map(|c| column(table, c).map(|info| (c, info))).collect::<Option<Vec<_>>>()?;
-    let keys = columns.iter().take(def.keys.len()).map(|(_, c)| default_opclass(c.0)).collect::<Option<Vec<_>>>()?;
-    if keys.is_empty() || columns.len() > pg_sys::INDEX_MAX_KEYS as usize {
+    let unchanged = |attnum: i16, type_oid: pg_sys::Oid| column(table, attnum).filter(|c| c.0 == type_oid);
+    let mut columns = Vec::with_capacity(def.columns.len());
+    for c in &def.columns {
+        // What the catalog says now; nothing for an expression.
+        columns.push(if c.attnum == 0 { None } else { Some(unchanged(c.attnum, c.type_oid)?) });
+    }
+    if !def.reads.iter().all(|(attnum, type_oid)| unchanged(*attnum, *type_oid).is_some()) {
         return None;
     }
     // SAFETY: fills a zeroed node as get_relation_info does for a real index (plancat.c); arrays have one entry a column, or a key
     // where the planner reads keys only. opclassoptions must not be null, or the planner would read through it.
     unsafe {
-        let am = pg_sys::GetIndexAmRoutineByAmId(pg_sys::BTREE_AM_OID, false);
+        let relid = (*rel).relid as i32;
+        let am = pg_sys::GetIndexAmRoutineByAmId(def.am, true);
+        if am.is_null() {
+            return None;
+        }
         let index = pg_sys::palloc0(size_of::<pg_sys::IndexOptInfo>()).cast::<pg_sys::IndexOptInfo>();
         (*index).type_ = pg_sys::NodeTag::T_IndexOptInfo;
         (*index).indexoid = oid;
         (*index).reltablespace = (*rel).reltablespace;
         (*index).rel = rel;
         (*index).pages = size.pages.clamp(1, u64::from(u32::MAX - 1)) as pg_sys::BlockNumber;
-        (*index).tuples = (*rel).tuples;
-        (*index).tree_height = size.height as i32;
-        (*index).ncolumns = columns.len() as i32;
-        (*index).nkeycolumns = keys.len() as i32;
-        (*index).indexkeys = array(columns.iter().map(|(attnum, _)| i32::from(*attnum)));
-        (*index).indexcollations = array(columns.iter().take(keys.len()).map(|(_, c)| c.2));
-        (*index).opfamily = array(keys.iter().map(|k| k.0));
-        (*index).opcintype = array(keys.iter().map(|k| k.1));
-        (*index).sortopfamily = (*index).opfamily;
-        (*index).reverse_sort = array(def.keys.iter().map(|k| k.descending));
-        (*index).nulls_first = array(def.keys.iter().map(|k| k.nulls_first));
-        (*index).opclassoptions = array(columns.iter().map(|_| std::ptr::null_mut::<pg_sys::bytea>()));
-        (*index).canreturn = array(columns.iter().map(|_| true));
-        (*index).relam = pg_sys::BTREE_AM_OID;
-        for (position, (attnum, (type_oid, typmod, collation))) in columns.iter().enumerate() {
-            let var = pg_sys::makeVar((*rel).relid as i32, *attnum, *type_oid, *typmod, *collation, 0);
-            let entry = pg_sys::makeTargetEntry(var.cast(), position as i16 + 1, std::ptr::null_mut(), false);
+        (*index).tuples = (*rel).tuples * def.share;
+        (*index).ncolumns = def.columns.len() as i32;
+        (*index).nkeycolumns = def.keys.len() as i32;
+        (*index).indexkeys = array(def.columns.iter().map(|c| i32::from(c.attnum)));
+        (*index).indexcollations = array(def.keys.iter().map(|k| k.collation));
+        (*index).opfamily = array(def.keys.iter().map(|k| k.family));
+        (*index).opcintype = array(def.keys.iter().map(|k| k.input));
+        (*index).opclassoptions = array(def.columns.iter().map(|_| std::ptr::null_mut::<pg_sys::bytea>()));
+        (*index).canreturn = array(def.columns.iter().map(|c| c.returns));
+        (*index).relam = def.am;
+        if (*am).amcanorder {
+            // Of the access methods that can be planned with, this is the B-tree, whose operator families are those of the order.
+            (*index).sortopfamily = (*index).opfamily;
+            (*index).reverse_sort = array(def.keys.iter().map(|k| k.descending));
+            (*index).nulls_first = array(def.keys.iter().map(|k| k.nulls_first));
+            (*index).tree_height = size.height as i32;
+        } else {
+            (*index).tree_height = -1;
+        }
+        (*index).indexprs = tree(def.expressions.as_deref(), relid);
+        (*index).indpred = tree(def.predicate.as_deref(), relid);
+        let mut expressions = node::list::<pg_sys::Expr>((*index).indexprs);
+        for (position, found) in columns.iter().enumerate() {
+            let entry = match found {
+                Some((type_oid, typmod, collation)) => {
+                    pg_sys::makeVar(relid, def.columns[position].attnum, *type_oid, *typmod, *collation, 0).cast()
+                }
+                None => expressions.next()?,
+            };
+            let entry = pg_sys::makeTargetEntry(entry, position as i16 + 1, std::ptr::null_mut(), false);
             (*index).indextlist = pg_sys::lappend((*index).indextlist, entry.cast());
         }
         (*index).immediate = true;
@@ -111,21 +134,40 @@ pub unsafe fn hypothetical(
         (*index).amoptionalkey = (*am).amoptionalkey;
         (*index).amsearcharray = (*am).amsearcharray;
         (*index).amsearchnulls = (*am).amsearchnulls;
-        (*index).amhasgettuple = true;
-        (*index).amhasgetbitmap = true;
+        (*index).amhasgettuple = (*am).amgettuple.is_some();
+        // Every table that can have an index here is a heap, which has bitmap scans.
+        (*index).amhasgetbitmap = (*am).amgetbitmap.is_some();
         (*index).amcanparallel = (*am).amcanparallel;
-        (*index).amcanmarkpos = true;
+        (*index).amcanmarkpos = (*am).ammarkpos.is_some() && (*am).amrestrpos.is_some();
         compat::set_cost_estimate(index, cost);
+        pg_sys::pfree(am.cast());
         Some(index)
     }
 }
 
-/// The cost of a B-tree path as the server computes it.
+/// A tree from its text form, made to speak of relation number `relid`. NIL for none.
+///
+/// # Safety
+/// The text was made by nodeToString in this server, of a list of expressions over relation 1.
+unsafe fn tree(text: Option<&CStr>, relid: i32) -> *mut pg_sys::List {
+    let Some(text) = text else { return std::ptr::null_mut() };
+    // SAFETY: reads what nodeToString wrote.
+    unsafe {
+        let list = pg_sys::stringToNode(text.as_ptr());
+        if relid != 1 {
+            pg_sys::ChangeVarNodes(list.cast(), 1, relid, 0);
+        }
+        list.cast()
+    }
+}
+
+/// The cost of a path over a hypothetical index as the server computes it. `entry_pages` are a gin index's pages without posting trees.
 ///
 /// # Safety
 /// As for any `amcostestimate`: called by the planner.
-#[expect(clippy::too_many_arguments, reason = "the server's signature")]
-pub unsafe fn btree_cost(
+#[expect(clippy::too_many_arguments, reason = "the server's signature, and one more")]
+pub unsafe fn am_cost(
+    entry_pages: Option<f64>,
     root: *mut pg_sys::PlannerInfo,
     path: *mut pg_sys::IndexPath,
     loops: f64,
@@ -135,14 +177,22 @@ pub unsafe fn btree_cost(
     correlation: *mut f64,
     pages: *mut f64,
 ) {
-    // SAFETY: the B-tree's own function, with what the planner handed in; it raises errors, hence the boundary.
+    // SAFETY: the access method's own function, with what the planner handed in; it raises errors, hence the boundary. After an error the
+    // planner's index is thrown away, so that its number of pages need not be put back.
     unsafe {
-        let am = pg_sys::GetIndexAmRoutineByAmId(pg_sys::BTREE_AM_OID, false);
+        let index = (*path).indexinfo;
+        let am = pg_sys::GetIndexAmRoutineByAmId((*index).relam, false);
+        let all = (*index).pages;
+        if let Some(entry_pages) = entry_pages {
+            // Of a hypothetical index, gincostestimate takes nine tenths of the pages for entry pages.
+            (*index).pages = (entry_pages / 0.9).ceil().clamp(1.0, f64::from(u32::MAX - 1)) as pg_sys::BlockNumber;
+        }
         if let Some(estimate) = (*am).amcostestimate {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 estimate(root, path, loops, startup, total, selectivity, correlation, pages);
             });
         }
+        (*index).pages = all;
         pg_sys::pfree(am.cast());
     }
 }

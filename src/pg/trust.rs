@@ -140,21 +140,36 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
     }
 }
 
+/// Language and owner of a function; `None` when it is gone.
+fn language_and_owner(function: pg_sys::Oid) -> Option<(u32, pg_sys::Oid)> {
+    // SAFETY: a lookup in the cache of pg_proc, whose tuples have this form, and which is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as i32, pg_sys::Datum::from(function));
+        if tuple.is_null() {
+            return None;
+        }
+        let proc = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
+        let found = (proc.prolang.to_u32(), proc.proowner);
+        pg_sys::ReleaseSysCache(tuple);
+        Some(found)
+    }
+}
+
+/// The function is code that a superuser installed.
+fn installed_by_superuser(language: u32, owner: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog lookup.
+    LANGUAGES.contains(&language) || unsafe { pg_sys::superuser_arg(owner) }
+}
+
+/// `role` may be made to run the function: a superuser installed it, or it is the role's own. One that is gone does no harm.
+pub fn may_run(function: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    language_and_owner(function).is_none_or(|(language, owner)| owner == role || installed_by_superuser(language, owner))
+}
+
 /// Raises when the function is somebody's who is no superuser.
 #[pg_guard]
 extern "C-unwind" fn check_function(function: pg_sys::Oid) {
-    // SAFETY: a lookup in the cache of pg_proc, whose tuples have this form, and which is released; the name is a copy.
-    let trusted = unsafe {
-        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as i32, pg_sys::Datum::from(function));
-        if tuple.is_null() {
-            return;
-        }
-        let proc = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
-        let (language, owner) = (proc.prolang.to_u32(), proc.proowner);
-        pg_sys::ReleaseSysCache(tuple);
-        LANGUAGES.contains(&language) || pg_sys::superuser_arg(owner)
-    };
-    if !trusted {
+    if language_and_owner(function).is_some_and(|(language, owner)| !installed_by_superuser(language, owner)) {
         // SAFETY: a copy of the name, or null.
         let name = unsafe { node::text(pg_sys::get_func_name(function)) }.unwrap_or_default();
         Error::new(Kind::Privilege, format!("function {name} may not be run while a statement of a privileged role is planned"))

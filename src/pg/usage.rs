@@ -8,7 +8,7 @@
 use super::compat;
 use super::node::{cast, list, members, text};
 use super::shape::{self, Reader};
-use indexpilot_core::model::{AttNum, RelId};
+use indexpilot_core::model::{AttNum, FIRST_EXPRESSION, RelId};
 use indexpilot_core::profile::{Comparison, FieldUse, Usage};
 use pgrx::pg_sys::{self, NodeTag as T};
 use std::ptr::null_mut;
@@ -70,7 +70,7 @@ impl Fields {
     unsafe fn joins(&mut self) {
         // SAFETY: joininfo holds RestrictInfos; the type cache answers for every type of a column.
         unsafe {
-            for predicate in self.reader.joins() {
+            for predicate in self.reader.joins().into_iter().filter(|p| p.column < FIRST_EXPRESSION) {
                 let type_oid = pg_sys::get_atttype(pg_sys::Oid::from(self.rel.0), predicate.column);
                 let operator = (*pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_EQ_OPR as i32)).eq_opr.to_u32();
                 self.add(predicate.column, Usage::Join, operator, Some(Comparison::Equal), Some(predicate.selectivity));

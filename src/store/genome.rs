@@ -31,9 +31,11 @@ pub fn bootstrap() -> Result<u64> {
         "INSERT INTO indexpilot.genome_catalog AS g (table_schema, table_name, field_name, field_type, required, indexable, tenant_key)
          SELECT n.nspname, c.relname, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
                 EXISTS (SELECT FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
-                         WHERE m.amname = 'btree' AND o.opcdefault
+                         WHERE m.amname IN ('btree', 'gin', 'gist', 'spgist') AND o.opcdefault
                            AND (o.opcintype = t.oid OR o.opcintype = t.typbasetype
                                 OR (t.typtype = 'e' AND o.opcintype = 'pg_catalog.anyenum'::pg_catalog.regtype)
+                                OR (t.typtype = 'r' AND o.opcintype = 'pg_catalog.anyrange'::pg_catalog.regtype)
+                                OR (t.typcategory = 'A' AND o.opcintype = 'pg_catalog.anyarray'::pg_catalog.regtype)
                                 OR (t.oid IN ('varchar'::pg_catalog.regtype, 'bpchar'::pg_catalog.regtype)))),
                 a.attname IN ('tenant_id', 'tenantid')
            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -1,63 +1,131 @@
-//! From the text of a CREATE INDEX to the definition of an index that does not exist.
+//! Indexes that do not exist: what a CREATE INDEX statement means, and how big the index would be.
 
-use crate::pg::catalog;
+use crate::guc;
 use crate::pg::error::{Error, Kind, Result};
-use crate::pg::indexstmt;
-use indexpilot_core::model::{AttNum, IndexDef, Key, OpClass, RelId};
+use crate::pg::indexstmt::{self, Author, ResolvedIndex};
+use crate::pg::{catalog, planner, role};
+use indexpilot_core::ddl;
+use indexpilot_core::model::{AttNum, ColumnInfo, FIRST_EXPRESSION, IndexDef, Key, OpClass, RelId, TableInfo};
+use indexpilot_core::size::{self, Size};
 use std::ffi::CString;
+use std::rc::Rc;
 
 /// Longest identifier in bytes (`NAMEDATALEN` - 1).
 const MAX_NAME: usize = 63;
+/// Where names of statements that we write ourselves are looked up: all that is not the server's own is qualified in them.
+const OWN_PATH: &std::ffi::CStr = c"pg_catalog, pg_temp";
 
-/// The definition that a CREATE INDEX statement writes down, its names looked up in the caller's search path.
-///
-/// # Errors
-/// As [`indexstmt::parse`]; `UndefinedTable` and `UndefinedColumn` for names that are not there; `WrongObject` for a relation that
-/// is not a table; `NotSupported` for a column that a B-tree cannot sort.
-pub fn parse(text: &str) -> Result<IndexDef> {
-    let written = indexstmt::parse(text)?;
-    let shown = match &written.schema {
-        Some(schema) => format!("{schema}.{}", written.table),
-        None => written.table.clone(),
-    };
-    let table = catalog::relation(written.schema.as_deref(), &written.table)?.ok_or_else(|| {
-        Error::new(Kind::UndefinedTable, format!("relation \"{shown}\" does not exist"))
-            .hint("Write the table's schema before its name, or add it to search_path.")
-    })?;
-    if !catalog::is_table(table) {
-        return Err(Error::new(Kind::WrongObject, format!("\"{shown}\" is not a table"))
-            .detail("Only tables and materialized views have indexes of their own."));
+/// An index that does not exist and can be planned with.
+#[derive(Clone, Debug)]
+pub struct Hypothetical {
+    pub index: ResolvedIndex,
+    pub def: IndexDef,
+    pub size: Size,
+    /// Pages of a gin index without its posting trees; `None` for the other access methods.
+    pub entry_pages: Option<f64>,
+    /// The definition for messages, as `ddl::describe` writes it.
+    pub description: String,
+    /// The name under which EXPLAIN shows it.
+    pub name: CString,
+}
+
+impl Hypothetical {
+    /// What a CREATE INDEX statement of the caller means, its names looked up in the caller's search path.
+    ///
+    /// # Errors
+    /// As [`indexstmt::resolve`].
+    pub fn parse(statement: &str) -> Result<Rc<Self>> {
+        let path = CString::new(planner::search_path()).map_err(|_| Error::internal("search_path contains a zero byte"))?;
+        let index = indexstmt::resolve(statement, role::current(), Author::Role, &path, guc::whatif_timeout())?;
+        let tables = catalog::snapshot(&[index.table])?;
+        let table = tables.table(index.table).ok_or_else(|| gone(index.table))?;
+        let (def, table) = definition(&index, table.clone());
+        Ok(Rc::new(Hypothetical::new(index, def, &table)))
     }
-    let column = |name: &str| {
-        catalog::attribute(table, name)?.ok_or_else(|| {
-            Error::new(Kind::UndefinedColumn, format!("column \"{name}\" of relation \"{shown}\" does not exist"))
-                .hint(format!("Columns of the table are listed in pg_attribute: {}.", catalog::column_names(table).join(", ")))
-        })
-    };
-    let keys = written
-        .keys
-        .iter()
-        .map(|k| {
-            let column = column(&k.column)?;
-            if !catalog::is_sortable(table, column) {
-                return Err(Error::new(Kind::NotSupported, format!("column \"{}\" cannot be the key of a B-tree index", k.column))
-                    .detail("Its type has no default operator class for B-trees."));
-            }
-            Ok(Key { column, descending: k.descending, nulls_first: k.nulls_first, opclass: OpClass::Default })
-        })
-        .collect::<Result<Vec<Key>>>()?;
-    let include = written.include.iter().map(|c| column(c)).collect::<Result<Vec<AttNum>>>()?;
-    Ok(IndexDef::new(table, keys, include))
+
+    /// The index `def` of a snapshot, as the owner of its table would make it.
+    ///
+    /// # Errors
+    /// As [`indexstmt::resolve`].
+    pub fn of(def: &IndexDef, table: &TableInfo) -> Result<Rc<Self>> {
+        let statement = ddl::create_index(def, table, &catalog::quote, false);
+        let owner = catalog::owner(def.table).ok_or_else(|| gone(def.table))?;
+        let index = indexstmt::resolve(&statement, owner, Author::Others, OWN_PATH, guc::whatif_timeout())?;
+        if index.table != def.table {
+            return Err(gone(def.table));
+        }
+        Ok(Rc::new(Hypothetical::new(index, def.clone(), table)))
+    }
+
+    fn new(index: ResolvedIndex, def: IndexDef, table: &TableInfo) -> Self {
+        Hypothetical {
+            size: size::of(&def, table),
+            entry_pages: None,
+            description: ddl::describe(&def, table),
+            name: hypothetical_name(&def, table),
+            index,
+            def,
+        }
+    }
+}
+
+fn gone(table: RelId) -> Error {
+    Error::new(Kind::UndefinedTable, format!("table with OID {} does not exist", table.0))
+        .detail("It was dropped or renamed while it was looked at.")
+}
+
+/// The resolved index as a definition over the snapshot, to which its expressions and its condition are added.
+fn definition(index: &ResolvedIndex, mut table: TableInfo) -> (IndexDef, TableInfo) {
+    let mut texts = index.expression_texts.iter();
+    let mut next = table.columns.iter().map(|c| c.attnum + 1).max().unwrap_or(1).max(FIRST_EXPRESSION);
+    let mut columns = Vec::with_capacity(index.columns.len());
+    for column in &index.columns {
+        let mut attnum = column.attnum;
+        if attnum == 0 {
+            attnum = next;
+            next += 1;
+            let reads: Vec<AttNum> = index.reads.iter().map(|(attnum, _)| *attnum).collect();
+            let (width, align, sortable, dedup) = catalog::type_layout(column.type_oid, column.typmod, column.collation);
+            table.columns.push(ColumnInfo {
+                attnum,
+                name: texts.next().cloned().unwrap_or_default(),
+                reads,
+                type_name: catalog::type_name(column.type_oid, column.typmod),
+                avg_width: width,
+                align,
+                n_distinct: table.rows.max(1.0),
+                null_frac: 0.0,
+                correlation: 0.0,
+                sortable,
+                dedup,
+                expressed: None,
+                tenant: false,
+                search: Vec::new(),
+            });
+        }
+        columns.push(attnum);
+    }
+    let keys = index.keys.iter().zip(&columns).map(|(key, column)| Key {
+        column: *column,
+        descending: key.descending,
+        nulls_first: key.nulls_first,
+        opclass: key.opclass_name.as_deref().and_then(OpClass::named).unwrap_or_default(),
+    });
+    let mut def = IndexDef::new(index.table, keys.collect(), columns.iter().skip(index.keys.len()).copied()).by(index.method);
+    if let Some(predicate) = &index.predicate_text {
+        table.conditions.insert(predicate.clone(), index.share);
+        def = def.partial(predicate);
+    }
+    (def, table)
 }
 
 /// The name under which EXPLAIN shows an index that does not exist: `ip_<table>_<columns> (hypothetical)`.
-pub fn hypothetical_name(def: &IndexDef) -> CString {
+fn hypothetical_name(def: &IndexDef, table: &TableInfo) -> CString {
     const MARK: &str = " (hypothetical)";
-    let RelId(oid) = def.table;
-    let mut name = format!("ip_{}", catalog::relation_name(def.table).unwrap_or_else(|| oid.to_string()));
+    let mut name = format!("ip_{}", table.name);
     for key in &def.keys {
         name.push('_');
-        name.push_str(&catalog::attribute_name(def.table, key.column).unwrap_or_else(|| key.column.to_string()));
+        name.push_str(&if key.column >= FIRST_EXPRESSION { "expr".to_owned() } else { table.column_name(key.column) });
     }
     let mut end = name.len().min(MAX_NAME);
     while !name.is_char_boundary(end) {

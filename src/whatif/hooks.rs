@@ -6,16 +6,16 @@
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
-use super::harvest;
+use super::{Hypothetical, harvest};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::hook::Previous;
-use crate::pg::{relinfo, shape, trust, usage};
-use indexpilot_core::model::{IndexDef, RelationUse};
+use crate::pg::shape::{self, Wanted};
+use crate::pg::{relinfo, trust, usage};
 use indexpilot_core::profile::FieldUse;
-use indexpilot_core::size::Size;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::RefCell;
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{c_char, c_void};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// A session is running in this backend. All that the hooks look at otherwise.
@@ -43,10 +43,7 @@ type IndexNameHook = unsafe extern "C-unwind" fn(pg_sys::Oid) -> *const c_char;
 /// An index that is to be planned with although it does not exist.
 struct Injected {
     oid: pg_sys::Oid,
-    table: pg_sys::Oid,
-    def: IndexDef,
-    size: Size,
-    name: CString,
+    index: Rc<Hypothetical>,
     /// The planner asked what scanning it would cost.
     considered: bool,
 }
@@ -56,7 +53,7 @@ struct State {
     injected: Vec<Injected>,
     hidden: Vec<pg_sys::Oid>,
     /// Filled when the shape is asked for.
-    relations: Option<Vec<RelationUse>>,
+    relations: Option<Vec<Wanted>>,
     /// Filled when the use of fields is asked for too.
     fields: Option<Vec<FieldUse>>,
 }
@@ -73,18 +70,11 @@ impl Session {
     ///
     /// # Errors
     /// `Prerequisite` when the hooks are not installed, `InUse` when a session is running.
-    pub fn start(with: &[(IndexDef, Size)], hide: &[pg_sys::Oid]) -> Result<Self> {
+    pub fn start(with: &[Rc<Hypothetical>], hide: &[pg_sys::Oid]) -> Result<Self> {
         let injected = with
             .iter()
             .zip(relinfo::fake_oids(with.len()))
-            .map(|((def, size), oid)| Injected {
-                oid,
-                table: pg_sys::Oid::from(def.table.0),
-                def: def.clone(),
-                size: *size,
-                name: super::definition::hypothetical_name(def),
-                considered: false,
-            })
+            .map(|(index, oid)| Injected { oid, index: index.clone(), considered: false })
             .collect();
         Self::begin(State { injected, hidden: hide.to_vec(), ..State::default() })
     }
@@ -137,16 +127,16 @@ impl Session {
 
     /// The names that the hypothetical indexes have in EXPLAIN.
     pub fn names(&self) -> Vec<String> {
-        STATE.with_borrow(|s| s.injected.iter().map(|i| i.name.to_string_lossy().into_owned()).collect())
+        STATE.with_borrow(|s| s.injected.iter().map(|i| i.index.name.to_string_lossy().into_owned()).collect())
     }
 
     /// What was recorded.
-    pub fn relations(self) -> Vec<RelationUse> {
+    pub fn relations(self) -> Vec<Wanted> {
         self.recorded().0
     }
 
     /// What was recorded of relations and of fields.
-    pub fn recorded(self) -> (Vec<RelationUse>, Vec<FieldUse>) {
+    pub fn recorded(self) -> (Vec<Wanted>, Vec<FieldUse>) {
         STATE.with_borrow_mut(|s| (s.relations.take().unwrap_or_default(), s.fields.take().unwrap_or_default()))
     }
 }
@@ -286,26 +276,29 @@ unsafe extern "C-unwind" fn relation_info(
 /// Adds the hypothetical indexes of a table, and takes the hidden ones away.
 #[pg_guard]
 unsafe extern "C-unwind" fn change_indexes(table: pg_sys::Oid, inhparent: bool, rel: *mut pg_sys::RelOptInfo) {
-    STATE.with_borrow(|state| {
-        // SAFETY: `rel` is the planner's relation for `table`; what is built lives in the planner's memory context, which is
-        // current. Appended, so that a real index wins a tie.
-        unsafe {
-            if !state.hidden.is_empty() {
-                relinfo::hide(rel, &state.hidden);
-            }
-            if inhparent || (*rel).rtekind != pg_sys::RTEKind::RTE_RELATION {
-                return;
-            }
-            for index in state.injected.iter().filter(|i| i.table == table) {
-                if let Some(info) = relinfo::hypothetical(rel, table, &index.def, &index.size, index.oid, cost) {
-                    (*rel).indexlist = pg_sys::lappend((*rel).indexlist, info.cast());
-                }
+    let (hidden, injected) = STATE.with_borrow(|state| {
+        let here = |i: &&Injected| i.index.def.table.0 == table.to_u32();
+        let injected: Vec<_> = state.injected.iter().filter(here).map(|i| (i.oid, i.index.clone())).collect();
+        (state.hidden.clone(), injected)
+    });
+    // SAFETY: `rel` is the planner's relation for `table`; what is built lives in the planner's memory context, which is current.
+    // Appended, so that a real index wins a tie.
+    unsafe {
+        if !hidden.is_empty() {
+            relinfo::hide(rel, &hidden);
+        }
+        if inhparent || (*rel).rtekind != pg_sys::RTEKind::RTE_RELATION {
+            return;
+        }
+        for (oid, index) in injected {
+            if let Some(info) = relinfo::hypothetical(rel, table, &index.index, &index.size, oid, cost) {
+                (*rel).indexlist = pg_sys::lappend((*rel).indexlist, info.cast());
             }
         }
-    });
+    }
 }
 
-/// `amcostestimate` of a hypothetical index: the B-tree's own, noting that it was asked.
+/// `amcostestimate` of a hypothetical index: its access method's own, noting that it was asked.
 #[expect(clippy::too_many_arguments, reason = "the server's signature")]
 #[pg_guard]
 unsafe extern "C-unwind" fn cost(
@@ -320,16 +313,15 @@ unsafe extern "C-unwind" fn cost(
 ) {
     // SAFETY: the path is being priced.
     unsafe { harvest::costed(path, loops) };
-    // SAFETY: passes on what the planner handed in; the path names its index.
-    let oid = unsafe {
-        relinfo::btree_cost(root, path, loops, startup, total, selectivity, correlation, pages);
-        (*(*path).indexinfo).indexoid
-    };
-    STATE.with_borrow_mut(|state| {
-        if let Some(index) = state.injected.iter_mut().find(|i| i.oid == oid) {
-            index.considered = true;
-        }
+    // SAFETY: the path names its index.
+    let oid = unsafe { (*(*path).indexinfo).indexoid };
+    let entry_pages = STATE.with_borrow_mut(|state| {
+        let index = state.injected.iter_mut().find(|i| i.oid == oid)?;
+        index.considered = true;
+        index.index.entry_pages
     });
+    // SAFETY: passes on what the planner handed in.
+    unsafe { relinfo::am_cost(entry_pages, root, path, loops, startup, total, selectivity, correlation, pages) };
 }
 
 unsafe extern "C-unwind" fn rel_pathlist(
@@ -390,7 +382,7 @@ unsafe extern "C-unwind" fn index_name(oid: pg_sys::Oid) -> *const c_char {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn hypothetical_name(oid: pg_sys::Oid) -> *const c_char {
-    let ours = STATE.with_borrow(|s| s.injected.iter().find(|i| i.oid == oid).map(|i| i.name.clone()));
+    let ours = STATE.with_borrow(|s| s.injected.iter().find(|i| i.oid == oid).map(|i| i.index.name.clone()));
     // SAFETY: copies the name into the current memory context, as get_rel_name would.
     ours.map_or(std::ptr::null(), |name| unsafe { pg_sys::pstrdup(name.as_ptr()) })
 }

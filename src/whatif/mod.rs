@@ -3,6 +3,8 @@
 //! Nothing is created: the planner is told of the indexes by a hook, for the one planner call that asks (see `hooks`).
 
 mod definition;
+#[cfg(any(test, feature = "pg_test"))]
+mod forms_tests;
 mod harvest;
 mod hooks;
 mod oracle;
@@ -10,22 +12,25 @@ mod price;
 mod profile;
 mod shape;
 #[cfg(any(test, feature = "pg_test"))]
+mod shape_tests;
+#[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
 pub use crate::pg::planner::{Parameter, Sample, TenantKeys};
-pub use definition::parse as parse_definition;
+pub use crate::pg::shape::Expressions;
+pub use definition::Hypothetical;
 pub use hooks::init;
 pub use oracle::Oracle;
 pub use profile::profile;
-pub use shape::shape;
+pub use shape::{common, shape, study};
 
 use crate::guc;
 use crate::pg::error::Result;
 use crate::pg::planner;
-use indexpilot_core::model::{Cost, IndexDef};
-use indexpilot_core::size::Size;
+use indexpilot_core::model::Cost;
 use indexpilot_core::whatif::{Access, Leaf};
 use pgrx::pg_sys;
+use std::rc::Rc;
 
 /// What the planner said.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +54,7 @@ pub struct Planned {
 ///
 /// # Errors
 /// As [`planner::with_statement`]; `Prerequisite` when the hooks are not installed; `InUse` when called while planning.
-pub fn plan(sample: &Sample, with: &[(IndexDef, Size)], hide: &[pg_sys::Oid], explain: bool) -> Result<Planned> {
+pub fn plan(sample: &Sample, with: &[Rc<Hypothetical>], hide: &[pg_sys::Oid], explain: bool) -> Result<Planned> {
     planner::with_statement(sample, guc::whatif_timeout(), |statement| {
         let session = hooks::Session::start(with, hide)?;
         let harvest = harvest::Harvest::start(&session);
@@ -80,7 +85,7 @@ pub fn plan(sample: &Sample, with: &[(IndexDef, Size)], hide: &[pg_sys::Oid], ex
 ///
 /// # Errors
 /// As [`plan`].
-pub fn prices(sample: &Sample, with: &[(IndexDef, Size)]) -> Result<Vec<Access>> {
+pub fn prices(sample: &Sample, with: &[Rc<Hypothetical>]) -> Result<Vec<Access>> {
     planner::with_statement(sample, guc::whatif_timeout(), |statement| {
         let session = hooks::Session::start(with, &[])?;
         let harvest = harvest::Harvest::prices_only(&session);

@@ -1,24 +1,43 @@
 //! The planner as the judge of what a query costs with a set of candidates.
 
-use super::{Planned, Sample, plan, prices};
+use super::{Hypothetical, Planned, Sample, plan, prices};
 use crate::pg::error::Error;
 use crate::pg::solver;
 use indexpilot_core::candidate::Candidate;
-use indexpilot_core::model::{CandidateIdx, IndexDef, QueryIdx};
-use indexpilot_core::size::Size;
+use indexpilot_core::ddl;
+use indexpilot_core::model::{CandidateIdx, Catalog, QueryIdx};
 use indexpilot_core::whatif::{Access, CostOracle, PlanCost, Unplannable};
+use std::rc::Rc;
 
 /// Plans the samples of queries with candidates. A query costs the mean of its samples' costs.
 pub struct Oracle {
     /// Samples by query.
     samples: Vec<Vec<Sample>>,
-    candidates: Vec<(IndexDef, Size)>,
+    /// `None` for one that the server would not make, so that no query gains by it.
+    candidates: Vec<Option<Rc<Hypothetical>>>,
 }
 
 impl Oracle {
-    /// `samples[query]` are the statements to plan for the query; `candidates` in the order in which [`CandidateIdx`] counts them.
-    pub fn new(samples: Vec<Vec<Sample>>, candidates: &[Candidate]) -> Self {
-        Oracle { samples, candidates: candidates.iter().map(|c| (c.def.clone(), c.size)).collect() }
+    /// `samples[query]` are the statements to plan for the query; `candidates` in the order in which [`CandidateIdx`] counts them, on
+    /// tables of the snapshot.
+    pub fn new(samples: Vec<Vec<Sample>>, candidates: &[Candidate], catalog: &Catalog) -> Self {
+        let resolved = |c: &Candidate| {
+            let table = catalog.table(c.def.table)?;
+            match Hypothetical::of(&c.def, table) {
+                Ok(index) => Some(index),
+                Err(error) => {
+                    pgrx::debug1!("indexpilot: whatif: {} is left out: {error}", ddl::describe(&c.def, table));
+                    None
+                }
+            }
+        };
+        Oracle { samples, candidates: candidates.iter().map(resolved).collect() }
+    }
+
+    /// Those of the candidates that the server would make.
+    fn resolved(&self, with: &[CandidateIdx]) -> (Vec<CandidateIdx>, Vec<Rc<Hypothetical>>) {
+        let resolved = |c: &CandidateIdx| self.candidates.get(*c).cloned().flatten().map(|index| (*c, index));
+        with.iter().filter_map(resolved).unzip()
     }
 }
 
@@ -28,7 +47,7 @@ impl CostOracle for Oracle {
         if samples.is_empty() {
             return Err(Unplannable { sqlstate: "55000".to_owned(), message: "no sample of the query was captured".to_owned() });
         }
-        let indexes: Vec<(IndexDef, Size)> = with.iter().filter_map(|c| self.candidates.get(*c).cloned()).collect();
+        let (with, indexes) = self.resolved(with);
         let (mut total, mut used, mut leaves) = (0.0, Vec::new(), Vec::new());
         for (at, sample) in samples.iter().enumerate() {
             let planned = plan(sample, &indexes, &[], false).map_err(refusal)?;
@@ -50,7 +69,7 @@ impl CostOracle for Oracle {
 
     fn prices(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<Vec<Access>, Unplannable> {
         let Some(sample) = self.samples.get(query).and_then(|s| s.first()) else { return Ok(Vec::new()) };
-        let indexes: Vec<(IndexDef, Size)> = with.iter().filter_map(|c| self.candidates.get(*c).cloned()).collect();
+        let (with, indexes) = self.resolved(with);
         let mut accesses = prices(sample, &indexes).map_err(refusal)?;
         for access in &mut accesses {
             access.index = access.index.and_then(|p| with.get(p).copied());

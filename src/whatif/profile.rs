@@ -22,7 +22,7 @@ pub fn profile(sample: &Sample, keys: &TenantKeys) -> Result<Statement> {
         Ok(Statement {
             cost,
             fields,
-            read: relations.into_iter().map(|r| r.rel).collect(),
+            read: relations.into_iter().map(|r| r.usage.rel).collect(),
             written,
             tenant: statement.tenant(keys, sample.parameters.len()),
         })

@@ -6,12 +6,12 @@ use pgrx::pg_schema;
 mod tests {
     use crate::pg::error::Kind;
     use crate::pg::{catalog, role};
-    use crate::whatif::{Oracle, Parameter, Planned, Sample, parse_definition, plan, shape};
+    use crate::whatif::{Hypothetical, Oracle, Parameter, Planned, Sample, plan, shape};
     use indexpilot_core::candidate::Candidate;
     use indexpilot_core::model::{AttNum, IndexDef, Key, Predicate, PredicateKind, QueryShape, RelId, RelationUse};
-    use indexpilot_core::size::{self, Size};
     use indexpilot_core::whatif::CostOracle;
     use pgrx::prelude::*;
+    use std::rc::Rc;
 
     const SETUP: &str = "
         CREATE SCHEMA w;
@@ -44,11 +44,8 @@ mod tests {
         catalog::attribute(table, name).unwrap().unwrap()
     }
 
-    fn sized(definition: &str) -> (IndexDef, Size) {
-        let def = parse_definition(definition).unwrap();
-        let tables = catalog::snapshot(&[def.table]).unwrap();
-        let size = size::btree(&def, tables.table(def.table).unwrap());
-        (def, size)
+    fn sized(definition: &str) -> Rc<Hypothetical> {
+        Hypothetical::parse(definition).unwrap()
     }
 
     fn base(text: &str) -> Planned {
@@ -409,18 +406,32 @@ mod tests {
         set_up();
         let orders = rel("orders");
         let [customer, created, total] = ["customer_id", "created", "total"].map(|c| column(orders, c));
-        let def = parse_definition(
-            "CREATE INDEX CONCURRENTLY ON orders USING btree (customer_id, created DESC NULLS LAST) INCLUDE (total)",
-        )
-        .unwrap();
+        let def =
+            &sized("CREATE INDEX CONCURRENTLY ON orders USING btree (customer_id, created DESC NULLS LAST) INCLUDE (total)").def;
         let key = Key { nulls_first: false, ..Key::desc(created) };
-        assert_eq!(def, IndexDef::new(orders, vec![Key::asc(customer), key], [total]));
+        assert_eq!(*def, IndexDef::new(orders, vec![Key::asc(customer), key], [total]));
         for (text, state) in [
-            ("CREATE INDEX ON orders USING hash (id)", "0A000"),
-            ("CREATE INDEX ON orders (lower(status))", "0A000"),
-            ("CREATE INDEX ON orders (id) WHERE id > 5", "0A000"),
-            ("CREATE INDEX ON orders (status text_pattern_ops)", "0A000"),
-            ("CREATE INDEX ON orders (status COLLATE \"C\")", "0A000"),
+            ("CREATE UNIQUE INDEX ON orders (id)", "0A000"),
+            ("CREATE INDEX ON orders (id) WITH (fillfactor = 50)", "0A000"),
+            ("CREATE INDEX ON orders (id) TABLESPACE pg_default", "0A000"),
+            ("CREATE INDEX ON orders USING hash (id, status)", "0A000"),
+            ("CREATE INDEX ON orders USING hash (id) INCLUDE (status)", "0A000"),
+            ("CREATE INDEX ON orders USING hash (id DESC)", "0A000"),
+            ("CREATE INDEX ON orders USING gin (status)", "0A000"),
+            ("CREATE INDEX ON orders USING nothing (id)", "42704"),
+            ("CREATE INDEX ON orders (status nothing_ops)", "42704"),
+            ("CREATE INDEX ON orders (id text_ops)", "42804"),
+            ("CREATE INDEX ON orders (status COLLATE nowhere)", "42704"),
+            ("CREATE INDEX ON orders (id COLLATE \"C\")", "42809"),
+            ("CREATE INDEX ON orders ((random()))", "0A000"),
+            ("CREATE INDEX ON orders ((created::text))", "0A000"),
+            ("CREATE INDEX ON orders (id) WHERE created > now()", "0A000"),
+            ("CREATE INDEX ON orders (id) WHERE id IN (SELECT 1)", "0A000"),
+            ("CREATE INDEX ON orders (id) WHERE 1 / 0 = 1", "22012"),
+            ("CREATE INDEX ON orders (id) INCLUDE ((lower(status)))", "0A000"),
+            ("CREATE INDEX ON orders (lower(missing))", "42703"),
+            ("CREATE INDEX ON orders (ctid)", "42703"),
+            ("CREATE INDEX ON orders ((ctid::text))", "0A000"),
             ("CREATE INDEX ON missing (id)", "42P01"),
             ("CREATE INDEX ON nowhere.orders (id)", "42P01"),
             ("CREATE INDEX ON orders (missing)", "42703"),
@@ -428,7 +439,7 @@ mod tests {
             ("SELECT 1", "42601"),
             ("CREATE INDX", "42601"),
         ] {
-            let error = parse_definition(text).unwrap_err();
+            let error = Hypothetical::parse(text).map(|h| h.def.clone()).expect_err(text);
             assert_eq!(error.sqlstate(), state, "{text}: {error}");
         }
     }
@@ -462,7 +473,8 @@ mod tests {
         let [customer, created, total] = ["customer_id", "created", "total"].map(|c| column(tables[0], c));
         assert_eq!(plain.def, Some(IndexDef::new(tables[0], vec![Key::asc(customer), Key::desc(created)], [total])));
         assert!(plain.valid && !plain.unique && plain.bytes > 0);
-        assert_eq!(orders.indexes.iter().find(|i| i.name == "part").unwrap().def, None);
+        let part = orders.indexes.iter().find(|i| i.name == "part").unwrap().def.clone().unwrap();
+        assert_eq!(part.predicate.as_deref(), Some("(total > '5'::numeric)"));
         assert!(orders.indexes.iter().any(|i| i.unique && i.name == "orders_pkey" && i.def.is_some()));
         for (table, refused) in [(1, true), (2, true), (3, false), (4, true), (5, true)] {
             assert_eq!(found.table(tables[table]).unwrap().refused.is_some(), refused, "{table}");
@@ -488,10 +500,11 @@ mod tests {
         set_up();
         let candidates: Vec<Candidate> = ["CREATE INDEX ON orders (status)", "CREATE INDEX ON orders (customer_id)"]
             .map(sized)
-            .map(|(def, size)| Candidate { def, size, queries: vec![0] })
+            .map(|index| Candidate { def: index.def.clone(), size: index.size, queries: vec![0] })
             .into();
+        let catalog = catalog::snapshot(&[rel("orders")]).unwrap();
         let texts = ["SELECT * FROM orders WHERE customer_id = 42", "SELECT * FROM orders WHERE customer_id < 40"];
-        let mut oracle = Oracle::new(vec![texts.map(sample).into(), vec![]], &candidates);
+        let mut oracle = Oracle::new(vec![texts.map(sample).into(), vec![]], &candidates, &catalog);
         let without = oracle.cost(0, &[]).unwrap();
         assert_eq!(without.cost, (base(texts[0]).cost + base(texts[1]).cost) / 2.0);
         let with = oracle.cost(0, &[0, 1]).unwrap();

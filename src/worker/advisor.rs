@@ -1,12 +1,12 @@
 //! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
 
 use super::decision::{self, Decision, Drawn};
-use super::{advice, decide, estimate, flush, profile};
+use super::{advice, decide, estimate, flush, profile, references};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
 use crate::store::workload::{Filter, StoredSample, Template};
-use crate::whatif::{self, Parameter, Sample};
+use crate::whatif::{self, Expressions, Parameter, Sample};
 use crate::{guc, store};
 use indexpilot_core::effort::Rate;
 use indexpilot_core::model::{Bytes, Catalog, Query, RelId, WriteRates};
@@ -42,6 +42,16 @@ struct Study {
     calls: f64,
     total_ms: f64,
     samples: Vec<Sample>,
+    /// No execution of it has other constants than its samples.
+    complete: bool,
+}
+
+impl Study {
+    /// The check of a foreign key, which the server runs itself.
+    fn of_check(check: references::Check, id: i64, hours: f64) -> Self {
+        let calls = check.checks_per_hour * hours;
+        Study { id, text: check.sample.text.clone(), calls, total_ms: 0.0, samples: vec![check.sample], complete: true }
+    }
 }
 
 /// What the chain found, before anything is stored.
@@ -113,7 +123,14 @@ fn captured(request: &Request) -> Result<Weighed> {
         tables: request.tables.clone(),
         weigh_writes: true,
     };
-    let weighed = weigh(templates.into_iter().map(Study::from).collect(), &limits)?;
+    let mut studies: Vec<Study> = templates.into_iter().map(Study::from).collect();
+    if request.tenant_id.is_none() {
+        let texts: Vec<&str> = studies.iter().map(|s| s.text.as_str()).collect();
+        let checks = references::checks(&references::keys()?, &texts, &request.tables)?;
+        // No template has such a number.
+        studies.extend(checks.into_iter().zip(1..).map(|(check, n)| Study::of_check(check, -n, hours)));
+    }
+    let weighed = weigh(studies, &limits)?;
     Ok(Weighed { left_out, ..weighed })
 }
 
@@ -157,6 +174,8 @@ pub fn advise(
     let _work = crate::pg::own::work();
     let (studies, limits) = asked(texts, weights, budget, max_columns, time_limit_s)?;
     let weighed = weigh(studies, &limits)?;
+    let s = &weighed.selection;
+    pgrx::debug1!("indexpilot: select: planner calls {}, candidates {}, gap {:.5}", s.planner_calls, s.candidates.len(), s.gap);
     Ok(decision::draw(&weighed).into_iter().map(Decision::from).collect())
 }
 
@@ -183,6 +202,7 @@ fn asked(
                 role: role::current(),
                 parameters: Vec::new(),
             }],
+            complete: true,
         })
         .collect();
     for study in &studies {
@@ -225,8 +245,9 @@ struct Prepared {
 /// workload, candidate: shapes from the planner, a snapshot of the tables, and what is worth a question.
 fn prepare(studies: Vec<Study>, limits: &Limits) -> Result<Prepared> {
     let (mut queries, mut samples, mut unplannable) = (Vec::new(), Vec::new(), Vec::new());
+    let mut expressions = Expressions::default();
     for study in studies {
-        match measure(&study) {
+        match measure(&study, &mut expressions) {
             Ok((shape, plannable)) => {
                 queries.push(Query { id: study.id, text: study.text, calls: study.calls, total_ms: study.total_ms, shape });
                 samples.push(plannable);
@@ -235,9 +256,13 @@ fn prepare(studies: Vec<Study>, limits: &Limits) -> Result<Prepared> {
         }
     }
     let tables: BTreeSet<RelId> = queries.iter().flat_map(|q| q.shape.relations.iter().map(|r| r.rel)).collect();
-    let mut catalog = catalog::snapshot(&tables.into_iter().collect::<Vec<_>>())?;
+    let mut catalog = catalog::snapshot_with(&tables.into_iter().collect::<Vec<_>>(), &expressions)?;
+    condition(&mut catalog, &queries);
     express(&mut catalog)?;
     count_updates(&mut catalog)?;
+    if limits.weigh_writes {
+        references::note(&mut catalog, &references::keys()?);
+    }
     if !limits.weigh_writes {
         catalog.tables.values_mut().for_each(|t| t.writes = WriteRates::default());
     }
@@ -279,7 +304,7 @@ fn interrupted(e: select::SelectError) -> Error {
 fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     let Prepared { queries, samples, catalog, generated, unplannable, table_bytes } = prepare(studies, limits)?;
     let budget = limits.budget.unwrap_or((table_bytes as f64 * guc::select_storage_share()) as Bytes);
-    let mut oracle = whatif::Oracle::new(samples, &generated.candidates);
+    let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog);
     let start = Instant::now();
     let selection = select::solve(
         &queries,
@@ -291,6 +316,15 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         &select_config(limits, budget),
     )
     .map_err(interrupted)?;
+    pgrx::debug1!(
+        "indexpilot: select: {} queries, {} candidates, {} planner calls, {} indexes, gap {:.5}, {:.3} s",
+        queries.len(),
+        selection.candidates.len(),
+        selection.planner_calls,
+        selection.chosen.len(),
+        selection.gap,
+        start.elapsed().as_secs_f64()
+    );
     Ok(Weighed { queries, catalog, selection, unplannable, left_out: Vec::new(), budget, build_rate: estimate::build_rate()? })
 }
 
@@ -322,7 +356,7 @@ pub fn advise_frontier(
     let Prepared { queries, samples, catalog, generated, table_bytes, .. } = prepare(studies, &limits)?;
     let budgets = budgets.unwrap_or_else(|| FRONTIER.iter().map(|share| (table_bytes as f64 * share) as Bytes).collect());
     let candidates = generated.candidates;
-    let mut oracle = whatif::Oracle::new(samples, &candidates);
+    let mut oracle = whatif::Oracle::new(samples, &candidates, &catalog);
     let start = Instant::now();
     let points = select::frontier(
         &queries,
@@ -354,13 +388,13 @@ pub fn advise_frontier(
 }
 
 /// Shape and cost of a template, from those of its samples that can be planned.
-fn measure(study: &Study) -> Result<(indexpilot_core::model::QueryShape, Vec<Sample>)> {
+fn measure(study: &Study, expressions: &mut Expressions) -> Result<(indexpilot_core::model::QueryShape, Vec<Sample>)> {
     let mut shapes = Vec::new();
     let mut plannable = Vec::new();
     let mut failure = Error::internal("template has no sample");
     for sample in &study.samples {
         pgrx::check_for_interrupts!();
-        match whatif::shape(sample) {
+        match whatif::study(sample, expressions) {
             Ok(shape) => {
                 shapes.push(shape);
                 plannable.push(sample.clone());
@@ -368,22 +402,27 @@ fn measure(study: &Study) -> Result<(indexpilot_core::model::QueryShape, Vec<Sam
             Err(e) => failure = e,
         }
     }
-    let mean = shapes.iter().map(|s| s.base_cost).sum::<f64>() / shapes.len().max(1) as f64;
-    match shapes.into_iter().next() {
-        Some(mut shape) => {
-            shape.base_cost = mean;
-            Ok((shape, plannable))
+    whatif::common(shapes, study.complete, expressions).map(|shape| (shape, plannable)).ok_or(failure)
+}
+
+/// Writes into the snapshot which conditions partial indexes may have, and how many rows pass them.
+fn condition(catalog: &mut Catalog, queries: &[Query]) {
+    for usage in queries.iter().flat_map(|q| &q.shape.relations) {
+        let Some(table) = catalog.tables.get_mut(&usage.rel) else { continue };
+        for condition in &usage.conditions {
+            table.conditions.entry(condition.sql.clone()).or_insert(condition.selectivity);
         }
-        None => Err(failure),
     }
 }
 
 /// Writes into the snapshot what the genome knows of each field.
 fn express(catalog: &mut Catalog) -> Result<()> {
     let expressed = store::genome::expressed()?;
+    let tenants = store::profile::tenant_keys()?;
     for table in catalog.tables.values_mut() {
         for column in &mut table.columns {
             column.expressed = expressed.get(&(table.rel.0, column.attnum)).copied();
+            column.tenant = tenants.get(&table.rel).is_some_and(|keys| keys.contains(&column.attnum));
         }
     }
     Ok(())
@@ -430,15 +469,10 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
     let mut names = Vec::with_capacity(create.len());
     let mut bytes = 0;
     for statement in create {
-        let def = whatif::parse_definition(statement)?;
-        let tables = catalog::snapshot(&[def.table])?;
-        let Some(table) = tables.table(def.table) else {
-            return Err(Error::internal("table vanished while it was looked at"));
-        };
-        let size = indexpilot_core::size::of(&def, table);
-        bytes += size.bytes;
-        names.push(indexpilot_core::ddl::describe(&def, table));
-        with.push((def, size));
+        let index = whatif::Hypothetical::parse(statement)?;
+        bytes += index.size.bytes;
+        names.push(index.description.clone());
+        with.push(index);
     }
     for index in hide {
         if !catalog::is_index(index.to_u32()) {
@@ -496,7 +530,7 @@ impl From<Template> for Study {
     fn from(t: Template) -> Self {
         let role = pg_sys::Oid::from(t.role_id);
         let samples = t.samples.into_iter().map(|s| stored(s, role)).collect();
-        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples }
+        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples, complete: t.calls <= 1.0 }
     }
 }
 

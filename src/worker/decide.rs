@@ -12,9 +12,9 @@ use crate::store::log::{self, Logged, Mutation};
 use crate::store::{genome, managed, protection};
 use crate::{store, worker};
 use indexpilot_core::apply::{Event, Kind as ActionKind, State};
-use indexpilot_core::model::{IndexDef, RelId};
-use indexpilot_core::{ddl, guard};
-use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+use indexpilot_core::guard;
+use indexpilot_core::model::RelId;
+use pgrx::spi::quote_qualified_identifier;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -92,12 +92,14 @@ pub fn enqueue(r: &Recommendation, cause: &str, actor: &str) -> Result<i64> {
 
 /// Builds the index of a decision inside the caller's transaction, which blocks writes to the table until it ends.
 pub fn build_now(r: &Recommendation) -> Result<i64> {
-    let def: IndexDef = serde_json::from_value(r.index_def.clone())?;
-    let tables = catalog::snapshot(&[RelId(r.table_id)])?;
-    let table = tables.table(def.table).ok_or_else(|| {
-        Error::new(Kind::UndefinedTable, format!("table \"{}.{}\" does not exist any more", r.table_schema, r.table_name))
-    })?;
-    let statement = ddl::create_index(&def, table, &|name| quote_identifier(name), false);
+    if catalog::relation_name(RelId(r.table_id)).is_none() {
+        return Err(Error::new(
+            Kind::UndefinedTable,
+            format!("table \"{}.{}\" does not exist any more", r.table_schema, r.table_name),
+        ));
+    }
+    // The definition as a document numbers expressions as the analysis did; the statement has their texts.
+    let statement = r.definition.replacen("CREATE INDEX CONCURRENTLY ", "CREATE INDEX ", 1);
     let id = enqueue(r, &format!("recommendation {} (concurrently => false)", r.id), &role::session())?;
     let owner = facts::table(r.table_id)?.ok_or_else(|| Error::internal("table vanished while it was looked at"))?.owner();
     let begun = time::now();

@@ -150,7 +150,7 @@ fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, in_words: String, que
     if matches!(table.schema.as_str(), "pg_catalog" | "information_schema" | "pg_toast" | "indexpilot") {
         return None;
     }
-    let query_ids: Vec<i64> = queries.iter().filter_map(|q| weighed.queries.get(*q)).map(|q| q.id).collect();
+    let query_ids: Vec<i64> = queries.iter().filter_map(|q| weighed.queries.get(*q)).map(|q| q.id).filter(|id| *id > 0).collect();
     let recommendation = Recommendation {
         id: 0,
         analysis_id: 0,

@@ -4,15 +4,16 @@ use super::advisor::caller_search_path;
 use crate::apply::facts;
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{catalog, indexes, role};
-use crate::whatif::{self, Parameter, Sample};
+use crate::whatif::{self, Hypothetical, Parameter, Sample};
 use crate::{guc, store};
 use indexpilot_core::diff;
 use indexpilot_core::effort::{self, Rate, Way};
 use indexpilot_core::model::{AttNum, Bytes, IndexDef, RelId, TableInfo};
 use indexpilot_core::profile::Usage;
-use indexpilot_core::size::{self, Size};
+use indexpilot_core::size::Size;
 use pgrx::pg_sys;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// What one way of building an index takes.
 pub struct BuildCost {
@@ -28,27 +29,24 @@ pub struct BuildCost {
     pub calibration: String,
 }
 
-/// The index that a CREATE INDEX statement means: definition, size, table.
-///
-/// # Errors
-/// As [`whatif::parse_definition`].
-pub fn imagined(statement: &str) -> Result<(IndexDef, Size, TableInfo)> {
-    let def = whatif::parse_definition(statement)?;
-    let table = catalog::snapshot(&[def.table])?
+/// The index that a CREATE INDEX statement means, and its table.
+fn imagined(statement: &str) -> Result<(Rc<Hypothetical>, TableInfo)> {
+    let index = Hypothetical::parse(statement)?;
+    let table = catalog::snapshot(&[index.def.table])?
         .tables
-        .remove(&def.table)
+        .remove(&index.def.table)
         .ok_or_else(|| Error::internal("table vanished while it was looked at"))?;
-    let size = size::of(&def, &table);
-    Ok((def, size, table))
+    Ok((index, table))
 }
 
 /// What building the index takes, concurrently and in a transaction.
 ///
 /// # Errors
-/// As [`whatif::parse_definition`].
+/// As [`Hypothetical::parse`].
 pub fn build_cost(statement: &str) -> Result<Vec<BuildCost>> {
     let _work = crate::pg::own::work();
-    let (def, size, table) = imagined(statement)?;
+    let (index, table) = imagined(statement)?;
+    let (def, size) = (&index.def, &index.size);
     let rate = build_rate()?;
     let around = facts::surroundings(def.table.0)?;
     let free = facts::free_bytes(def.table.0)?;
@@ -57,7 +55,7 @@ pub fn build_cost(statement: &str) -> Result<Vec<BuildCost>> {
     let old = around.oldest_transaction_s.filter(|s| *s >= 1.0).map(|s| format!("the oldest is {s:.0} s old"));
     let ddl = around.running_ddl.map(|d| format!("there is {d}"));
     let cost = |way: Way| {
-        let estimate = effort::estimate(&def, &size, &table, way, rate, memory(way));
+        let estimate = effort::estimate(def, size, &table, way, rate, memory(way));
         let (way, lock_mode, blocks, waits_for) = match way {
             Way::Concurrently => (
                 "concurrently",

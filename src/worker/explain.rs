@@ -1,12 +1,12 @@
 //! A decision in words, as markdown: what it is about, what it brings and costs, plans before and after, what else was weighed.
 
 use super::decision::{bytes, duration};
-use super::{advisor, estimate, exchange};
+use super::{advisor, exchange};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::indexes;
 use crate::store::analysis::{self, Alternative, Recommendation};
 use crate::store::workload::newest_samples;
-use crate::whatif;
+use crate::whatif::{self, Hypothetical};
 use pgrx::pg_sys;
 use serde_json::Value;
 use std::fmt::Write;
@@ -64,9 +64,9 @@ fn plans(r: &Recommendation) -> Result<Vec<Plans>> {
                 let hidden = indexes::index_with_partitions(index)?;
                 whatif::plan(&sample, &[], &hidden, true).and_then(|before| Ok((before, whatif::plan(&sample, &[], &[], true)?)))
             }
-            None => estimate::imagined(&r.definition).and_then(|(def, size, _)| {
+            None => Hypothetical::parse(&r.definition).and_then(|index| {
                 let before = whatif::plan(&sample, &[], &[], true)?;
-                Ok((before, whatif::plan(&sample, &[(def, size)], &[], true)?))
+                Ok((before, whatif::plan(&sample, &[index], &[], true)?))
             }),
         };
         if let Ok((before, after)) = both {

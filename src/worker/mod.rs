@@ -15,6 +15,7 @@ mod judge;
 mod launcher;
 mod outcome;
 mod profile;
+mod references;
 pub mod state;
 pub mod status;
 

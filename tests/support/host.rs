@@ -111,7 +111,7 @@ impl Programs {
     }
 
     /// Makes a directory that belongs to the server's user. Fails when it exists already: somebody else may have put it there.
-    fn make_dir(&self, dir: &Path, mode: u32) -> Result<()> {
+    pub(crate) fn make_dir(&self, dir: &Path, mode: u32) -> Result<()> {
         fs::DirBuilder::new().mode(mode).create(dir).map_err(|e| format!("could not make {}: {e}", dir.display()))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(mode))?;
         if let Some((uid, gid)) = self.postgres {

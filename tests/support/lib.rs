@@ -37,6 +37,7 @@ max_worker_processes = 16
 /// A cluster to be.
 pub struct Builder {
     name: String,
+    kept: Option<PathBuf>,
     preload: bool,
     settings: Vec<(String, String)>,
 }
@@ -46,6 +47,14 @@ impl Builder {
     #[must_use]
     pub fn preload(mut self, preload: bool) -> Self {
         self.preload = preload;
+        self
+    }
+
+    /// The cluster lies in this directory and stays there, to be started again: its data is worth more than a run. Whoever comes
+    /// second waits until the first is gone. The server's user must be able to get there.
+    #[must_use]
+    pub fn keep(mut self, dir: &Path) -> Self {
+        self.kept = Some(dir.to_owned());
         self
     }
 
@@ -62,15 +71,20 @@ impl Builder {
     /// When PostgreSQL is not found, cannot be made to run as an ordinary user, or does not start; the message has the server's log.
     pub fn start(self) -> Result<Cluster> {
         let programs = Programs::find()?;
-        let mut cluster = Cluster::place(programs, &self.name)?;
+        let mut cluster = match &self.kept {
+            None => Cluster::place(programs, &self.name)?,
+            Some(dir) => Cluster::place_in(programs, dir)?,
+        };
         let data = cluster.data().to_owned();
-        cluster.programs.run(
-            cluster
-                .programs
-                .server("initdb")
-                .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync", "-D"])
-                .arg(&data),
-        )?;
+        if !data.join("PG_VERSION").exists() {
+            cluster.programs.run(
+                cluster
+                    .programs
+                    .server("initdb")
+                    .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync", "-D"])
+                    .arg(&data),
+            )?;
+        }
         if self.preload {
             cluster.configure("shared_preload_libraries", "indexpilot")?;
         }
@@ -99,21 +113,42 @@ pub struct Cluster {
     data: PathBuf,
     socket: PathBuf,
     running: bool,
+    /// Of a cluster that stays: its lock.
+    kept: Option<fs::File>,
 }
 
 impl Cluster {
     /// Begins a cluster; the name is for people who look at the directory.
     pub fn build(name: &str) -> Builder {
-        Builder { name: name.to_owned(), preload: true, settings: Vec::new() }
+        Builder { name: name.to_owned(), kept: None, preload: true, settings: Vec::new() }
     }
 
     /// Directories for a cluster, and a configuration as far as it does not depend on the data.
     fn place(programs: Programs, name: &str) -> Result<Self> {
         let dir = programs.cluster_dir(name)?;
+        Self::furnish(programs, dir, None)
+    }
+
+    /// The same for a cluster that stays, in a directory that may hold its data already.
+    fn place_in(programs: Programs, dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            programs.make_dir(dir, 0o755)?;
+        }
+        let lock = fs::File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
+        lock.lock()?;
+        let data = dir.join("data");
+        // Left behind by a run that was killed.
+        if data.join("postmaster.pid").exists() {
+            let _ = programs.run(programs.server("pg_ctl").arg("-D").arg(&data).args(["-w", "-t", "60", "-m", "fast", "stop"]));
+        }
+        Self::furnish(programs, dir.to_owned(), Some(lock))
+    }
+
+    fn furnish(programs: Programs, dir: PathBuf, kept: Option<fs::File>) -> Result<Self> {
         let socket = programs.socket_dir()?;
         let data = dir.join("data");
         fs::write(dir.join("extra.conf"), format!("{SETTINGS}port = {PORT}\nunix_socket_directories = '{}'\n", socket.display()))?;
-        Ok(Cluster { programs, dir, data, socket, running: false })
+        Ok(Cluster { programs, dir, data, socket, running: false, kept })
     }
 
     /// Starts the server and waits until it takes connections.
@@ -318,11 +353,13 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if self.running
-            && let Err(e) = self.stop(Stop::Immediate)
+            && let Err(e) = self.stop(if self.kept.is_some() { Stop::Fast } else { Stop::Immediate })
         {
             eprintln!("could not stop the cluster in {}: {e}", self.dir.display());
         }
-        if thread::panicking() {
+        if self.kept.is_some() {
+            // What it is kept for.
+        } else if thread::panicking() {
             eprintln!("the cluster is left in {}; the end of its log:\n{}", self.dir.display(), self.log_tail(40));
         } else if std::env::var_os("INDEXPILOT_KEEP").is_none() {
             let _ = fs::remove_dir_all(&self.dir);

@@ -35,6 +35,15 @@ pub(super) struct QueryModel {
     pub templates: Templates,
     /// Candidates that the planner could use for it; `None` when that is not known.
     pub offered: Option<BTreeSet<CandidateIdx>>,
+    /// The planner's answers: with these candidates the query costs this. No part of them does better.
+    answers: Vec<(Vec<CandidateIdx>, Cost)>,
+}
+
+impl QueryModel {
+    /// The least that the set can cost, from the answers for sets that hold it.
+    fn floor(&self, set: &[CandidateIdx]) -> Cost {
+        self.answers.iter().filter(|(with, _)| subset(set, with)).map(|(_, cost)| *cost).fold(0.0, f64::max)
+    }
 }
 
 pub(super) struct Item {
@@ -75,6 +84,7 @@ impl Problem {
             configurations: Vec::new(),
             templates: Templates::default(),
             offered: None,
+            answers: Vec::new(),
         };
         let room: BTreeMap<RelId, usize> =
             catalog.tables.iter().map(|(rel, t)| (*rel, config.max_indexes_per_table.saturating_sub(t.indexes.len()))).collect();
@@ -111,6 +121,7 @@ impl Problem {
     /// Adds a configuration unless it gains too little or another is as good; true when it was added.
     pub fn add(&mut self, query: QueryIdx, set: &[CandidateIdx], cost: Cost) -> bool {
         let model = &mut self.queries[query];
+        let cost = cost.max(model.floor(set));
         if set.is_empty() || !set.iter().all(|c| self.items[*c].usable) || !gains(model.base, cost, self.min_gain) {
             return false;
         }
@@ -130,6 +141,9 @@ impl Problem {
         let model = &mut self.queries[query];
         let slack = SAME * model.base.abs();
         let mut changed = model.templates.learn(plan);
+        if !model.answers.iter().any(|(known, _)| known == with) {
+            model.answers.push((with.to_vec(), plan.cost));
+        }
         let mut raised = false;
         for c in model.configurations.iter_mut().filter(|c| c.cost < plan.cost - slack && subset(&c.set, with)) {
             c.cost = plan.cost;

@@ -10,7 +10,7 @@ use crate::whatif::{Cancelled, CostOracle, Memo};
 /// Relative gap at which the solver may stop.
 pub(super) const GAP: f64 = 2e-3;
 /// Rounds of solving and validating.
-const MAX_ROUNDS: usize = 12;
+const MAX_ROUNDS: usize = 16;
 /// Seconds that the greedy choice may take beyond the time limit: without it there might be no choice at all.
 const GREEDY_EXTRA_S: f64 = 1.0;
 /// Share of the time limit after which no more questions are asked about single queries.

@@ -11,19 +11,8 @@
 //! - A page above the leaves is filled until 30 % is free and holds only key columns [nbtsort.c].
 //! - One page more holds the metadata.
 
-use crate::model::{Bytes, ColumnInfo, IndexDef, PAGE, TableInfo};
-
-/// What an index will be once built.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Size {
-    /// All pages: metadata, inner pages and leaves.
-    pub pages: u64,
-    pub bytes: Bytes,
-    /// Rows that the index points to.
-    pub tuples: f64,
-    /// Levels above the leaves; 0 when the root is a leaf (PostgreSQL's `tree_height`).
-    pub height: u32,
-}
+use super::Size;
+use crate::model::{ColumnInfo, IndexDef, PAGE, TableInfo};
 
 const TUPLE_HEADER: f64 = 8.0;
 /// The header with the null bitmap of up to 32 columns.
@@ -206,14 +195,15 @@ fn deduplicated_leaves(keys: &[&ColumnInfo], rows: f64) -> f64 {
     null_patterns(keys).iter().map(leaves).sum()
 }
 
-/// Size of the index `def` when it is built now on `table`, by its access method.
-pub fn of(def: &IndexDef, table: &TableInfo) -> Size {
-    btree(def, table)
+/// Rows that the index points to: of a partial index, those that pass its condition, as far as their share is known.
+fn indexed_rows(def: &IndexDef, table: &TableInfo) -> f64 {
+    let share = def.predicate.as_ref().and_then(|sql| table.conditions.get(sql)).copied().unwrap_or(1.0);
+    (table.rows.max(0.0) * share.clamp(0.0, 1.0)).floor()
 }
 
 /// Size of the B-tree `def` when it is built now on `table`. A column that the table does not have counts for nothing.
 pub fn btree(def: &IndexDef, table: &TableInfo) -> Size {
-    let rows = table.rows.max(0.0).floor();
+    let rows = indexed_rows(def, table);
     if rows < 1.0 {
         return Size { pages: 1, bytes: PAGE, tuples: 0.0, height: 0 };
     }

@@ -1,15 +1,28 @@
 //! Reading, while the planner works, what a query wants of one relation.
 //!
 //! The planner has done the hard part by then: views are expanded, subqueries pulled up, constants folded, equalities gathered in
-//! equivalence classes. Only plain columns count; a condition on an expression is no use to a plain index.
+//! equivalence classes. An expression over columns is read like a column ([`operand`]), what no plain B-tree searches with what does
+//! ([`search`]), and what a partial index may have as its condition as text ([`condition`]).
 //!
 //! # Safety
 //! The functions run inside the planner, on its own structures; a node is null or a live node of the type that its tag says.
 
+mod condition;
+mod expressions;
+mod operand;
+mod search;
+
+pub use expressions::{Expressions, renumber};
+
 use super::node::{cast, list, members, strip_relabel};
 use super::{compat, relinfo};
-use indexpilot_core::model::{AttNum, Key, OpClass, Predicate, PredicateKind, RelId, RelationUse};
+use indexpilot_core::model::{
+    AccessMethod, AttNum, ColumnInfo, Condition, Key, OpClass, Predicate, PredicateKind, RelId, RelationUse,
+};
+use operand::{Met, Operand};
 use pgrx::pg_sys::{self, NodeTag as T};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ptr::null_mut;
 
 /// B-tree strategy number of `=` (access/stratnum.h).
@@ -20,12 +33,26 @@ pub(super) struct Reader {
     pub(super) root: *mut pg_sys::PlannerInfo,
     pub(super) rel: *mut pg_sys::RelOptInfo,
     pub(super) rti: i32,
+    /// Expressions over its columns, in the order in which they were met.
+    met: RefCell<Vec<Met>>,
 }
 
 /// A restriction before its selectivity is known.
-struct Condition {
+#[derive(PartialEq)]
+struct Found {
     column: AttNum,
     kind: PredicateKind,
+    by: Vec<(AccessMethod, OpClass)>,
+}
+
+/// What a query wants of one relation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// Its expressions are numbered by their places in `expressions`, from [`indexpilot_core::model::FIRST_EXPRESSION`].
+    pub usage: RelationUse,
+    pub expressions: Vec<ColumnInfo>,
+    /// Texts of those expressions and conditions that have a constant in them, which may be another in another execution.
+    pub constants: BTreeSet<String>,
 }
 
 /// Reads one relation of the query level `root`; `None` when it is not a table, or a child whose parent is one.
@@ -59,7 +86,7 @@ pub(super) unsafe fn reader(
             _ => return None,
         }
     }
-    Some(Reader { root, rel, rti: rti as i32 })
+    Some(Reader { root, rel, rti: rti as i32, met: RefCell::default() })
 }
 
 /// What the query level `root` wants of `rel`; `None` when the relation is not a table, or a child whose parent is one.
@@ -71,7 +98,7 @@ pub unsafe fn read(
     rel: *mut pg_sys::RelOptInfo,
     rti: pg_sys::Index,
     rte: *mut pg_sys::RangeTblEntry,
-) -> Option<RelationUse> {
+) -> Option<Wanted> {
     // SAFETY: all of it is the planner's own state for this relation, complete when the hook is called: restrictions, equivalence
     // classes and wanted orders were built before base relations get their paths (planmain.c, allpaths.c).
     unsafe {
@@ -81,19 +108,40 @@ pub unsafe fn read(
         let whole_row = system || target || reader.locked();
         let mut predicates = reader.restrictions();
         predicates.extend(reader.joins());
-        let order = reader.order();
-        Some(RelationUse {
+        let (order, group) = (reader.order(), reader.group());
+        let (mut conditions, mut constants) = (Vec::new(), BTreeSet::new());
+        for (condition, constant) in reader.conditions() {
+            if constant {
+                constants.insert(condition.sql.clone());
+            }
+            conditions.push(condition);
+        }
+        for condition in reader.implied() {
+            if conditions.iter().all(|c| c.sql != condition.sql) {
+                conditions.push(condition);
+            }
+        }
+        conditions.sort_by(|a, b| a.sql.cmp(&b.sql));
+        let mut expressions = Vec::new();
+        for met in reader.met.take() {
+            if met.constants {
+                constants.insert(met.info.name.clone());
+            }
+            expressions.push(met.info);
+        }
+        let usage = RelationUse {
             rel: RelId((*rte).relid.to_u32()),
             predicates,
-            conditions: Vec::new(),
+            conditions,
             limited: !order.is_empty() && (*root).limit_tuples > 0.0,
             order,
-            group: reader.group(),
+            group,
             needed: if whole_row { Vec::new() } else { needed },
             whole_row,
             target,
             rows: (*rel).rows,
-        })
+        };
+        Some(Wanted { usage, expressions, constants })
     }
 }
 
@@ -118,103 +166,126 @@ impl Reader {
         }
     }
 
-    /// Strategy of `column operator something` in a plain index on the column, if it has one.
-    unsafe fn strategy(&self, var: *mut pg_sys::Var, operator: pg_sys::Oid, collation: pg_sys::Oid) -> Option<i32> {
-        // SAFETY: `var` is a live Var.
-        let (type_oid, of_column) = unsafe { ((*var).vartype, (*var).varcollid) };
-        if of_column != pg_sys::InvalidOid && of_column != collation {
+    /// The table that the relation is.
+    unsafe fn table(&self) -> pg_sys::Oid {
+        // SAFETY: every relation of a query level has its entry in this array.
+        unsafe { (**(*self.root).simple_rte_array.add(self.rti as usize)).relid }
+    }
+
+    /// Strategy of `operand operator something` in a plain index on the operand, if it has one.
+    fn strategy(operand: &Operand, operator: pg_sys::Oid, collation: pg_sys::Oid) -> Option<i32> {
+        if operand.collation != pg_sys::InvalidOid && operand.collation != collation {
             return None;
         }
-        let (family, _) = relinfo::default_opclass(type_oid)?;
+        let (family, _) = relinfo::default_opclass(operand.type_oid)?;
         compat::btree_strategies(operator).into_iter().find(|(f, _)| *f == family).map(|(_, strategy)| strategy)
     }
 
-    /// The column, the strategy and the other side of a comparison, turned so that the column stands on the left.
-    unsafe fn comparison(&self, clause: *mut pg_sys::Node) -> Option<(AttNum, i32, *mut pg_sys::Var, *mut pg_sys::Node)> {
+    /// The operand and the strategy of a comparison, turned so that the operand stands on the left.
+    unsafe fn comparison(&self, clause: *mut pg_sys::Node) -> Option<(Operand, i32)> {
         // SAFETY: an OpExpr's arguments are expressions.
         unsafe {
             let op = cast::<pg_sys::OpExpr>(clause, T::T_OpExpr)?;
             let mut args = list::<pg_sys::Node>((*op).args);
             let (left, right) = (args.next()?, args.next()?);
-            let (var, other, operator) = match (self.var(left), self.var(right)) {
-                (Some(var), _) if self.foreign(right) => (var, right, (*op).opno),
-                (_, Some(var)) if self.foreign(left) => (var, left, pg_sys::get_commutator((*op).opno)),
-                _ => return None,
+            let (operand, operator) = if let Some(operand) = self.foreign(right).then(|| self.operand(left)).flatten() {
+                (operand, (*op).opno)
+            } else if let Some(operand) = self.foreign(left).then(|| self.operand(right)).flatten() {
+                (operand, pg_sys::get_commutator((*op).opno))
+            } else {
+                return None;
             };
             if operator == pg_sys::InvalidOid {
                 return None;
             }
-            let strategy = self.strategy(var, operator, (*op).inputcollid)?;
-            Some(((*var).varattno, strategy, var, other))
+            let strategy = Self::strategy(&operand, operator, (*op).inputcollid)?;
+            Some((operand, strategy))
         }
     }
 
-    unsafe fn condition(&self, clause: *mut pg_sys::Node) -> Option<Condition> {
+    /// The restriction as one that a plain index serves.
+    unsafe fn condition(&self, clause: *mut pg_sys::Node) -> Option<Found> {
         // SAFETY: every cast is guarded by the tag.
         unsafe {
-            if let Some((column, strategy, ..)) = self.comparison(clause) {
+            let (operand, kind) = self.restriction(clause)?;
+            let column = match kind {
+                PredicateKind::In if operand.is_none() => self.alternatives(clause)?,
+                _ => self.column(&operand?)?,
+            };
+            Some(Found { column, kind, by: Vec::new() })
+        }
+    }
+
+    /// What is restricted, and how; no operand for an OR of equalities on one.
+    unsafe fn restriction(&self, clause: *mut pg_sys::Node) -> Option<(Option<Operand>, PredicateKind)> {
+        let equal = |operand: Operand| (Some(operand), PredicateKind::Equal);
+        // SAFETY: every cast is guarded by the tag.
+        unsafe {
+            if let Some((operand, strategy)) = self.comparison(clause) {
                 let kind = match strategy {
                     EQUAL => PredicateKind::Equal,
                     1 | 2 | 4 | 5 => PredicateKind::Range,
                     _ => return None,
                 };
-                return Some(Condition { column, kind });
+                return Some((Some(operand), kind));
             }
             if let Some(op) = cast::<pg_sys::ScalarArrayOpExpr>(clause, T::T_ScalarArrayOpExpr) {
                 let mut args = list::<pg_sys::Node>((*op).args);
                 let (left, right) = (args.next()?, args.next()?);
-                let var = self.var(left)?;
-                let equal = (*op).useOr && self.strategy(var, (*op).opno, (*op).inputcollid) == Some(EQUAL);
-                return (equal && self.foreign(right)).then_some(Condition { column: (*var).varattno, kind: PredicateKind::In });
+                let operand = self.operand(left)?;
+                let equal = (*op).useOr && Self::strategy(&operand, (*op).opno, (*op).inputcollid) == Some(EQUAL);
+                return (equal && self.foreign(right)).then_some((Some(operand), PredicateKind::In));
             }
             if let Some(test) = cast::<pg_sys::NullTest>(clause, T::T_NullTest) {
                 let is_null = (*test).nulltesttype == pg_sys::NullTestType::IS_NULL && !(*test).argisrow;
-                return is_null.then(|| self.var((*test).arg.cast())).flatten().map(|v| equal((*v).varattno));
+                return is_null.then(|| self.operand((*test).arg.cast())).flatten().map(equal);
             }
             if let Some(test) = cast::<pg_sys::BooleanTest>(clause, T::T_BooleanTest) {
                 use pg_sys::BoolTestType as B;
                 let indexable = matches!((*test).booltesttype, B::IS_TRUE | B::IS_FALSE);
-                return indexable.then(|| self.var((*test).arg.cast())).flatten().map(|v| equal((*v).varattno));
+                return indexable.then(|| self.boolean((*test).arg.cast())).flatten().map(equal);
             }
             if let Some(bool_expr) = cast::<pg_sys::BoolExpr>(clause, T::T_BoolExpr) {
                 return match (*bool_expr).boolop {
                     pg_sys::BoolExprType::NOT_EXPR => {
                         let arg = list::<pg_sys::Node>((*bool_expr).args).next()?;
-                        self.boolean(arg)
+                        self.boolean(arg).map(equal)
                     }
-                    pg_sys::BoolExprType::OR_EXPR => self.alternatives((*bool_expr).args),
+                    pg_sys::BoolExprType::OR_EXPR => Some((None, PredicateKind::In)),
                     _ => None,
                 };
             }
-            self.boolean(clause)
+            self.boolean(clause).map(equal)
         }
     }
 
     /// A column of type boolean that stands alone: `WHERE flag`.
-    unsafe fn boolean(&self, node: *mut pg_sys::Node) -> Option<Condition> {
-        // SAFETY: as for `var`.
-        unsafe { self.var(node).filter(|v| (**v).vartype == pg_sys::BOOLOID).map(|v| equal((*v).varattno)) }
+    unsafe fn boolean(&self, node: *mut pg_sys::Node) -> Option<Operand> {
+        // SAFETY: as for `operand`.
+        unsafe { self.operand(node).filter(|o| o.is_column() && o.type_oid == pg_sys::BOOLOID) }
     }
 
-    /// `a = 1 OR a = 2 OR a IN (...)`: the same as IN when all arms are equalities on one column.
-    unsafe fn alternatives(&self, arms: *mut pg_sys::List) -> Option<Condition> {
+    /// The column of `a = 1 OR a = 2 OR a IN (...)`: the same as IN when all arms are equalities on one column.
+    unsafe fn alternatives(&self, clause: *mut pg_sys::Node) -> Option<AttNum> {
         let mut column = None;
         // SAFETY: the arms of an OR are expressions.
-        for arm in unsafe { list::<pg_sys::Node>(arms) } {
-            // SAFETY: as above.
-            let condition = unsafe { self.condition(arm) }?;
-            let equality = matches!(condition.kind, PredicateKind::Equal | PredicateKind::In);
-            if !equality || column.is_some_and(|c| c != condition.column) {
-                return None;
+        unsafe {
+            let either = cast::<pg_sys::BoolExpr>(clause, T::T_BoolExpr)?;
+            for arm in list::<pg_sys::Node>((*either).args) {
+                let found = self.condition(arm)?;
+                let equality = matches!(found.kind, PredicateKind::Equal | PredicateKind::In);
+                if !equality || column.is_some_and(|c| c != found.column) {
+                    return None;
+                }
+                column = Some(found.column);
             }
-            column = Some(condition.column);
         }
-        column.map(|column| Condition { column, kind: PredicateKind::In })
+        column
     }
 
     /// Restrictions of this relation alone. Several ranges on a column become one, with the selectivity of all together.
     unsafe fn restrictions(&self) -> Vec<Predicate> {
-        let mut found: Vec<(Condition, *mut pg_sys::List)> = Vec::new();
+        let mut found: Vec<(Found, *mut pg_sys::List)> = Vec::new();
         // SAFETY: baserestrictinfo holds RestrictInfos. What a security barrier keeps from running early cannot be an index
         // condition either (restriction_is_securely_promotable, restrictinfo.c).
         unsafe {
@@ -223,19 +294,21 @@ impl Reader {
                 if (*rinfo).pseudoconstant || !promotable {
                     continue;
                 }
-                let Some(condition) = self.condition((*rinfo).clause.cast()) else { continue };
-                let same = found.iter_mut().find(|(c, _)| c.column == condition.column && c.kind == condition.kind);
-                match same {
-                    Some((_, clauses)) => *clauses = pg_sys::lappend(*clauses, rinfo.cast()),
-                    None => found.push((condition, pg_sys::lappend(null_mut(), rinfo.cast()))),
+                let clause = (*rinfo).clause.cast();
+                let ways = self.condition(clause).map_or_else(|| self.searches(clause), |plain| vec![plain]);
+                for way in ways {
+                    match found.iter_mut().find(|(f, _)| *f == way) {
+                        Some((_, clauses)) => *clauses = pg_sys::lappend(*clauses, rinfo.cast()),
+                        None => found.push((way, pg_sys::lappend(null_mut(), rinfo.cast()))),
+                    }
                 }
             }
             found
                 .into_iter()
-                .map(|(Condition { column, kind }, clauses)| {
+                .map(|(Found { column, kind, by }, clauses)| {
                     let selectivity =
                         pg_sys::clauselist_selectivity(self.root, clauses, 0, pg_sys::JoinType::JOIN_INNER, null_mut());
-                    Predicate { column, kind, selectivity, by: Vec::new() }
+                    Predicate { column, kind, selectivity, by }
                 })
                 .collect()
         }
@@ -247,12 +320,25 @@ impl Reader {
     /// # Safety
     /// As the module says.
     pub(super) unsafe fn joins(&self) -> Vec<Predicate> {
-        let mut vars: Vec<*mut pg_sys::Var> = Vec::new();
+        // SAFETY: as for the functions that are called.
+        unsafe {
+            let joined = self.joined().into_iter().filter_map(|operand| {
+                let column = self.column(&operand)?;
+                let selectivity = 1.0 / self.examine(operand.node).distinct.max(1.0);
+                Some(Predicate { column, kind: PredicateKind::Join, selectivity, by: Vec::new() })
+            });
+            joined.collect()
+        }
+    }
+
+    /// What the equalities with other relations are on, each once.
+    unsafe fn joined(&self) -> Vec<Operand> {
+        let mut operands: Vec<Operand> = Vec::new();
         // SAFETY: equivalence classes hold their members, joininfo holds RestrictInfos.
         unsafe {
-            let mut add = |var: *mut pg_sys::Var| {
-                if vars.iter().all(|v| (**v).varattno != (*var).varattno) {
-                    vars.push(var);
+            let mut add = |operand: Operand| {
+                if !operands.iter().any(|o| self.same(o, &operand)) {
+                    operands.push(operand);
                 }
             };
             for class in list::<pg_sys::EquivalenceClass>((*self.root).eq_classes) {
@@ -267,55 +353,53 @@ impl Reader {
                         && !pg_sys::bms_overlap((*m).em_relids, (*self.rel).top_parent_relids)
                 });
                 if others {
-                    self.columns_of(class).for_each(&mut add);
+                    self.operands_of(class).for_each(&mut add);
                 }
             }
             for rinfo in list::<pg_sys::RestrictInfo>((*self.rel).joininfo) {
                 if !pg_sys::join_clause_is_movable_to(rinfo, self.rel) {
                     continue;
                 }
-                if let Some((_, EQUAL, var, _)) = self.comparison((*rinfo).clause.cast()) {
-                    add(var);
+                if let Some((operand, EQUAL)) = self.comparison((*rinfo).clause.cast()) {
+                    add(operand);
                 }
             }
-            vars.into_iter()
-                .map(|var| Predicate {
-                    column: (*var).varattno,
-                    kind: PredicateKind::Join,
-                    selectivity: 1.0 / self.distinct(var).max(1.0),
-                    by: Vec::new(),
-                })
-                .collect()
+        }
+        operands
+    }
+
+    unsafe fn same(&self, a: &Operand, b: &Operand) -> bool {
+        match (a.is_column(), b.is_column()) {
+            (true, true) => a.attnum() == b.attnum(),
+            // SAFETY: compares two expressions.
+            (false, false) => unsafe { pg_sys::equal(a.node.cast(), b.node.cast()) },
+            _ => false,
         }
     }
 
-    /// Columns of this relation in an equivalence class that a plain index orders as the class does.
-    unsafe fn columns_of(&self, class: *mut pg_sys::EquivalenceClass) -> impl Iterator<Item = *mut pg_sys::Var> {
+    /// `IS NOT NULL` of the columns that comparisons are with.
+    unsafe fn implied(&self) -> Vec<Condition> {
+        // SAFETY: as for `restrictions` and `joins`; an IS NULL implies the opposite.
+        unsafe {
+            let restricted = list::<pg_sys::RestrictInfo>((*self.rel).baserestrictinfo).filter_map(|rinfo| {
+                let clause = (*rinfo).clause.cast();
+                let null = cast::<pg_sys::NullTest>(clause, T::T_NullTest).is_some();
+                if null || (*rinfo).pseudoconstant { None } else { self.restriction(clause)?.0 }
+            });
+            restricted.chain(self.joined()).filter_map(|operand| self.not_null(&operand)).collect()
+        }
+    }
+
+    /// Columns, and expressions, of this relation in an equivalence class that a plain index orders as the class does.
+    unsafe fn operands_of(&self, class: *mut pg_sys::EquivalenceClass) -> impl Iterator<Item = Operand> {
         // SAFETY: members are expressions; the class names its operator families and its collation.
         unsafe {
             list::<pg_sys::EquivalenceMember>((*class).ec_members).filter_map(move |member| {
-                let var = self.var((*member).em_expr.cast())?;
-                let (family, _) = relinfo::default_opclass((*var).vartype)?;
-                let collation = (*var).varcollid == pg_sys::InvalidOid || (*var).varcollid == (*class).ec_collation;
-                (collation && pg_sys::list_member_oid((*class).ec_opfamilies, family)).then_some(var)
+                let operand = self.operand((*member).em_expr.cast())?;
+                let (family, _) = relinfo::default_opclass(operand.type_oid)?;
+                let collation = operand.collation == pg_sys::InvalidOid || operand.collation == (*class).ec_collation;
+                (collation && pg_sys::list_member_oid((*class).ec_opfamilies, family)).then_some(operand)
             })
-        }
-    }
-
-    /// The planner's estimate of the number of distinct values in the whole relation.
-    unsafe fn distinct(&self, var: *mut pg_sys::Var) -> f64 {
-        // SAFETY: examine_variable fills the struct; the statistics tuple is given back as ReleaseVariableStats does (selfuncs.h).
-        unsafe {
-            let mut data: pg_sys::VariableStatData = std::mem::zeroed();
-            pg_sys::examine_variable(self.root, var.cast(), 0, &mut data);
-            let mut is_default = false;
-            let n = pg_sys::get_variable_numdistinct(&mut data, &mut is_default);
-            if !data.statsTuple.is_null()
-                && let Some(free) = data.freefunc
-            {
-                pg_sys::ffi::pg_guard_ffi_boundary(|| free(data.statsTuple));
-            }
-            n
         }
     }
 
@@ -325,9 +409,10 @@ impl Reader {
         // SAFETY: pathkeys point to their equivalence classes.
         unsafe {
             for key in list::<pg_sys::PathKey>((*self.root).query_pathkeys) {
-                let Some(var) = self.columns_of((*key).pk_eclass).next() else { break };
+                let operand = self.operands_of((*key).pk_eclass).next();
+                let Some(column) = operand.and_then(|o| self.column(&o)) else { break };
                 keys.push(Key {
-                    column: (*var).varattno,
+                    column,
                     descending: compat::descending(&*key),
                     nulls_first: (*key).pk_nulls_first,
                     opclass: OpClass::Default,
@@ -344,9 +429,9 @@ impl Reader {
         unsafe {
             let grouped = (*self.root).group_pathkeys;
             for key in list::<pg_sys::PathKey>(if grouped.is_null() { (*self.root).distinct_pathkeys } else { grouped }) {
-                for var in self.columns_of((*key).pk_eclass) {
-                    if !columns.contains(&(*var).varattno) {
-                        columns.push((*var).varattno);
+                for column in self.operands_of((*key).pk_eclass).filter_map(|o| self.column(&o)) {
+                    if !columns.contains(&column) {
+                        columns.push(column);
                     }
                 }
             }
@@ -379,8 +464,4 @@ impl Reader {
             })
         }
     }
-}
-
-fn equal(column: AttNum) -> Condition {
-    Condition { column, kind: PredicateKind::Equal }
 }

@@ -1,0 +1,70 @@
+//! What IndexPilot advises, and what asking it takes.
+
+use super::data::Session;
+use super::query::Query;
+use indexpilot_tests::Result;
+use std::time::{Duration, Instant};
+
+/// A set of indexes under a budget, and how it was found.
+#[derive(Clone, Debug, Default)]
+pub struct Advice {
+    /// Statements, with the sizes that were foreseen.
+    pub indexes: Vec<(String, i64)>,
+    pub cpu_s: f64,
+    pub wall_s: f64,
+    pub planner_calls: u64,
+    /// How far it may be from the best, as far as that is known.
+    pub gap: Option<f64>,
+}
+
+impl Advice {
+    pub fn statements(&self) -> Vec<String> {
+        self.indexes.iter().map(|(statement, _)| statement.clone()).collect()
+    }
+
+    pub fn bytes(&self) -> i64 {
+        self.indexes.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// Asks `advise()`; settings are the defaults unless others are given.
+///
+/// # Errors
+/// When the server refuses.
+pub fn ask(session: &mut Session, queries: &[Query], budget: i64, columns: Option<i32>, limit: Option<Duration>) -> Result<Advice> {
+    let texts: Vec<&str> = queries.iter().map(|q| q.sql.as_str()).collect();
+    let seconds = limit.map(|l| l.as_secs_f64());
+    session.notices();
+    session.client.batch_execute("SET client_min_messages = debug1")?;
+    let (start, cpu) = (Instant::now(), session.cpu()?);
+    let rows = session.client.query(
+        "SELECT definition, estimated_bytes FROM indexpilot.advise($1, storage_budget => $2, max_columns => $3, \
+            time_limit => make_interval(secs => $4)) WHERE decision = 'propose'",
+        &[&texts, &budget, &columns, &seconds],
+    )?;
+    let (wall_s, cpu_s) = (start.elapsed().as_secs_f64(), session.cpu()? - cpu);
+    session.client.batch_execute("RESET client_min_messages")?;
+    let said = session.notices();
+    let told = said.iter().find_map(|n| n.strip_prefix("indexpilot: select: "));
+    let number = |name: &str| -> Option<f64> { told?.split(", ").find_map(|part| part.strip_prefix(name)?.trim().parse().ok()) };
+    Ok(Advice {
+        indexes: rows.iter().map(|r| (r.get(0), r.get(1))).collect(),
+        cpu_s,
+        wall_s,
+        planner_calls: number("planner calls").unwrap_or(0.0) as u64,
+        gap: number("gap"),
+    })
+}
+
+/// Planner cost of each query as the indexes would make it, by `what_if()`.
+///
+/// # Errors
+/// When the server refuses.
+pub fn what_if(session: &mut Session, queries: &[Query], statements: &[String]) -> Result<Vec<f64>> {
+    let mut costs = Vec::new();
+    for query in queries {
+        let row = session.client.query_one("SELECT cost_after FROM indexpilot.what_if($1, $2)", &[&query.sql, &statements])?;
+        costs.push(row.get(0));
+    }
+    Ok(costs)
+}
