@@ -166,6 +166,7 @@ pub struct Point {
 ///
 /// # Errors
 /// As [`solve`].
+#[expect(clippy::too_many_arguments, reason = "those of solve, and the budgets")]
 pub fn frontier(
     queries: &[Query],
     catalog: &Catalog,
