@@ -287,7 +287,8 @@ pub fn usage() -> Result<Vec<Figure>> {
         share(e.decisions_explained, e.decisions),
         "Share of the decisions of which every cited query has a cost from the planner",
     );
-    add("failures", e.failures.values().sum(), "Templates of which no sample could be planned");
+    // An empty sum is -0.
+    add("failures", e.failures.values().sum::<f64>().abs(), "Templates of which no sample could be planned");
     for (class, n) in &e.failures {
         add(&format!("failures.{class}"), *n, "Of these, by class, with the class of the SQLSTATE");
     }
