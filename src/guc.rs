@@ -61,6 +61,10 @@ static CANDIDATE_MIN_EXPRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.05);
 
 // Planning a long join with all candidates takes up to a second; what takes longer is left out and said so.
 static WHATIF_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5000);
+// Long enough for somebody who tries one thing after the other; short enough for a table that grows.
+static WHATIF_CACHE_TTL: GucSetting<i32> = GucSetting::<i32>::new(300);
+// Some ten thousand plans without their texts.
+static WHATIF_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
 
 static SELECT: GucSetting<bool> = GucSetting::<bool>::new(true);
 static SELECT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(12 * 60);
@@ -264,6 +268,27 @@ pub fn init() {
         600_000,
         Userset,
         ms,
+    );
+
+    GucRegistry::define_int_guc(
+        c"indexpilot.whatif_cache_ttl",
+        c"Time for which a session remembers what the planner said.",
+        c"Changes of tables, indexes, statistics and settings are noticed at once; this is for tables that only grow. 0 remembers nothing.",
+        &WHATIF_CACHE_TTL,
+        0,
+        86_400,
+        Userset,
+        s,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.whatif_cache_size",
+        c"Memory of a session for what the planner said.",
+        c"What was used longest ago is forgotten first. 0 remembers nothing.",
+        &WHATIF_CACHE_SIZE,
+        0,
+        1024 * 1024,
+        Userset,
+        kb,
     );
 
     GucRegistry::define_bool_guc(
@@ -576,6 +601,14 @@ pub fn candidate_min_expression() -> f64 {
 }
 pub fn whatif_timeout() -> Duration {
     ms(&WHATIF_TIMEOUT)
+}
+/// Zero for none.
+pub fn whatif_cache_ttl() -> Duration {
+    Duration::from_secs(WHATIF_CACHE_TTL.get().max(0) as u64)
+}
+/// In bytes; zero for none.
+pub fn whatif_cache_size() -> usize {
+    1024 * WHATIF_CACHE_SIZE.get().max(0) as usize
 }
 pub fn select() -> bool {
     SELECT.get()

@@ -6,6 +6,7 @@ use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
 use crate::store::workload::{Filter, StoredSample, Template};
+use crate::whatif::cache::{self, Surroundings};
 use crate::whatif::{self, Expressions, Parameter, Sample};
 use crate::{guc, store};
 use indexpilot_core::effort::Rate;
@@ -316,15 +317,6 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         &select_config(limits, budget),
     )
     .map_err(interrupted)?;
-    pgrx::debug1!(
-        "indexpilot: select: {} queries, {} candidates, {} planner calls, {} indexes, gap {:.5}, {:.3} s",
-        queries.len(),
-        selection.candidates.len(),
-        selection.planner_calls,
-        selection.chosen.len(),
-        selection.gap,
-        start.elapsed().as_secs_f64()
-    );
     Ok(Weighed { queries, catalog, selection, unplannable, left_out: Vec::new(), budget, build_rate: estimate::build_rate()? })
 }
 
@@ -481,8 +473,10 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
                 .hint("Give names of indexes, such as ARRAY['orders_pkey'::regclass]."));
         }
     }
-    let before = whatif::plan(&sample, &[], &[], true)?;
-    let after = whatif::plan(&sample, &with, hide, true)?;
+    let around = Surroundings::now();
+    let identities: Vec<u64> = with.iter().map(|index| cache::identity(index)).collect();
+    let before = cache::plan(&around, &sample, &[], &[], &[], true)?;
+    let after = cache::plan(&around, &sample, &with, &identities, hide, true)?;
     Ok(WhatIf {
         cost_before: before.cost,
         cost_after: after.cost,

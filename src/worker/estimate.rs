@@ -4,6 +4,7 @@ use super::advisor::caller_search_path;
 use crate::apply::facts;
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{catalog, indexes, role};
+use crate::whatif::cache::{self, Surroundings};
 use crate::whatif::{self, Hypothetical, Parameter, Sample};
 use crate::{guc, store};
 use indexpilot_core::diff;
@@ -141,8 +142,9 @@ pub fn without_index(text: &str, index: pg_sys::Oid) -> Result<WithoutIndex> {
     }
     let hidden = indexes::index_with_partitions(index.to_u32())?;
     let sample = of_caller(text.to_owned(), Vec::new());
-    let with = whatif::plan(&sample, &[], &[], true)?;
-    let without = whatif::plan(&sample, &[], &hidden, true)?;
+    let around = Surroundings::now();
+    let with = cache::plan(&around, &sample, &[], &[], &[], true)?;
+    let without = cache::plan(&around, &sample, &[], &[], &hidden, true)?;
     let instead = without.scanned.iter().filter(|i| !with.scanned.contains(i)).map(|i| catalog::shown(i.to_u32()));
     let (plan_with, plan_without) = (with.explain.unwrap_or_default(), without.explain.unwrap_or_default());
     Ok(WithoutIndex {
@@ -289,6 +291,19 @@ pub fn usage() -> Result<Vec<Figure>> {
     );
     // An empty sum is -0.
     add("failures", e.failures.values().sum::<f64>().abs(), "Templates of which no sample could be planned");
+    let c = cache::stats();
+    let asked = (c.hits + c.misses) as f64;
+    add("cache_hits", c.hits as f64, "Answers that this session gave from memory instead of calling the planner");
+    add("cache_misses", c.misses as f64, "Questions of this session that the planner was called for");
+    add(
+        "cache_hit_rate",
+        if asked > 0.0 { c.hits as f64 / asked } else { 0.0 },
+        "Share of the questions of this session that were answered from memory",
+    );
+    add("cache_entries", c.entries as f64, "Answers that this session remembers");
+    add("cache_bytes", c.bytes as f64, "Memory that they take");
+    add("cache_evicted", c.evicted as f64, "Answers that were forgotten to make room");
+    add("cache_invalidated", c.invalidated as f64, "Answers that were forgotten because something changed");
     for (class, n) in &e.failures {
         add(&format!("failures.{class}"), *n, "Of these, by class, with the class of the SQLSTATE");
     }
