@@ -98,15 +98,20 @@ pub fn add(analysis_id: i64, recommendations: &[Recommendation]) -> Result<Vec<i
     Ok(ids)
 }
 
-/// One decision.
+const COLUMNS: &str = "id, analysis_id, state, reason, reason_detail, table_id::bigint AS table_id, table_schema, table_name, index_name, \
+     columns, definition, index_def, estimated_bytes, estimated_build_ms, cost_before, cost_after, saved_ms_per_hour, \
+     write_ms_per_hour, workload_ids, details, guard";
+
+/// One decision, locked until the transaction ends.
 pub fn get(id: i64) -> Result<Option<Recommendation>> {
-    spi::row(
-        "SELECT id, analysis_id, state, reason, reason_detail, table_id::bigint AS table_id, table_schema, table_name, index_name,
-                columns, definition, index_def, estimated_bytes, estimated_build_ms, cost_before, cost_after, saved_ms_per_hour,
-                write_ms_per_hour, workload_ids, details, guard
-           FROM indexpilot.recommendations WHERE id = ($1->>'id')::bigint FOR UPDATE",
-        json!({ "id": id }),
-    )
+    let sql = format!("SELECT {COLUMNS} FROM indexpilot.recommendations WHERE id = ($1->>'id')::bigint FOR UPDATE");
+    spi::row(&sql, json!({ "id": id }))
+}
+
+/// One decision, to be read only: on standbys too.
+pub fn read(id: i64) -> Result<Option<Recommendation>> {
+    let sql = format!("SELECT {COLUMNS} FROM indexpilot.recommendations WHERE id = ($1->>'id')::bigint");
+    spi::row(&sql, json!({ "id": id }))
 }
 
 /// Moves a decision to another state; `actor` is the session's user.

@@ -29,7 +29,7 @@ struct Plans {
 /// `UndefinedObject` when there is none of that number; of the queries on IndexPilot's own tables.
 pub fn decision(id: i64) -> Result<String> {
     let _work = crate::pg::own::work();
-    let Some(r) = analysis::get(id)? else { return Err(unknown(id)) };
+    let Some(r) = analysis::read(id)? else { return Err(unknown(id)) };
     let texts = analysis::query_texts(&r.workload_ids)?;
     let alternatives = analysis::alternatives(&r, ALTERNATIVES)?;
     let plans = if r.state == "not_recommended" { Vec::new() } else { plans(&r)? };
