@@ -26,7 +26,9 @@ SELECT DISTINCT reason FROM indexpilot.query_advice WHERE query ~ 'why\.';
 SELECT decision, reason, definition ~ 'ON why.parcels USING btree \(sender' AS on_sender, estimated_bytes > 0 AS bytes, estimated_build_ms > 0 AS build, cost_after < cost_before AS cheaper, templates, calls
   FROM indexpilot.should_create_index('why.parcels', 'sender');
 SELECT decision, reason, definition, templates, calls FROM indexpilot.should_create_index('why.parcels', 'id');
+BEGIN READ ONLY;
 SELECT decision, reason, templates FROM indexpilot.should_create_index('why.parcels', 'kind');
+ROLLBACK;
 SELECT decision, reason, reason_detail, definition FROM indexpilot.should_create_index('why.parcels', 'spare');
 SELECT decision, reason, templates FROM indexpilot.should_create_index('why.kinds', 'id');
 SELECT count(*) AS stored FROM indexpilot.recommendations WHERE table_schema = 'why';

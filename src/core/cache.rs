@@ -35,13 +35,15 @@ pub struct Cache<K, V> {
     entries: HashMap<K, Entry<V>>,
     /// Keys by their turn, the one used longest ago first.
     order: BTreeMap<u64, K>,
+    /// How many answers depend on each object: most changes concern none, and there may be thousands in a row.
+    dependents: HashMap<u32, usize>,
     turn: u64,
     stats: Stats,
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Default for Cache<K, V> {
     fn default() -> Self {
-        Cache { entries: HashMap::new(), order: BTreeMap::new(), turn: 0, stats: Stats::default() }
+        Cache { entries: HashMap::new(), order: BTreeMap::new(), dependents: HashMap::new(), turn: 0, stats: Stats::default() }
     }
 }
 
@@ -73,6 +75,9 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         self.shrink(limit - bytes);
         self.turn += 1;
         self.order.insert(self.turn, key.clone());
+        for object in &depends_on {
+            *self.dependents.entry(*object).or_default() += 1;
+        }
         self.entries.insert(key, Entry { value, at: now, bytes, turn: self.turn, depends_on });
         self.stats.bytes += bytes;
     }
@@ -80,16 +85,17 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     /// Gives up what was used longest ago until the rest fits into `limit`.
     pub fn shrink(&mut self, limit: usize) {
         while self.stats.bytes > limit {
-            let Some((_, key)) = self.order.pop_first() else { return };
-            if let Some(entry) = self.entries.remove(&key) {
-                self.stats.bytes -= entry.bytes;
-                self.stats.evicted += 1;
-            }
+            let Some(key) = self.order.first_key_value().map(|(_, key)| key.clone()) else { return };
+            self.remove(&key);
+            self.stats.evicted += 1;
         }
     }
 
     /// An object changed: what depends on it goes. [`EVERYTHING`] stands for all objects.
     pub fn changed(&mut self, object: u32) {
+        if object != EVERYTHING && !self.dependents.contains_key(&object) {
+            return;
+        }
         let gone: Vec<K> = self
             .entries
             .iter()
@@ -104,6 +110,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         if let Some(entry) = self.entries.remove(key) {
             self.order.remove(&entry.turn);
             self.stats.bytes -= entry.bytes;
+            for object in &entry.depends_on {
+                if let Some(n) = self.dependents.get_mut(object) {
+                    *n -= 1;
+                    if *n == 0 {
+                        self.dependents.remove(object);
+                    }
+                }
+            }
         }
     }
 
@@ -161,6 +175,7 @@ mod tests {
                 let held: usize = cache.entries.values().map(|e| e.bytes).sum();
                 prop_assert_eq!(held, cache.stats().bytes);
                 prop_assert_eq!(cache.order.len(), cache.entries.len());
+                prop_assert_eq!(cache.dependents.values().sum::<usize>(), cache.entries.len(), "each depends on one");
                 prop_assert!(held <= 100);
             }
         }

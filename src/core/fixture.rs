@@ -38,6 +38,7 @@ pub fn table(rel: u32, name: &str, rows: f64, columns: &[&str]) -> TableInfo {
         trigram_schema: None,
         foreign_keys: Vec::new(),
         refused: None,
+        sample: None,
     }
 }
 

@@ -3,8 +3,10 @@
 //! Everything here is owned data. A table is known by its OID and its name at the time of the snapshot, a column by its attribute
 //! number; nothing in this crate looks anything up.
 
+use crate::size::RowSample;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// OID of a table (`pg_class.oid`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -293,6 +295,9 @@ pub struct TableInfo {
     pub foreign_keys: Vec<ForeignKey>,
     /// Why no index may be made on it (partitioned, temporary, foreign, catalog, extension's, ...); `None` when one may.
     pub refused: Option<String>,
+    /// Some of its rows, for sizes; `None` when there was no need or no way to look at them.
+    #[serde(skip)]
+    pub sample: Option<Arc<RowSample>>,
 }
 
 impl TableInfo {

@@ -187,6 +187,7 @@ fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>, expressio
         rows,
         bytes: row.bytes,
         conditions: BTreeMap::new(),
+        sample: None,
         trigram_schema: row.trigram_schema,
         foreign_keys: Vec::new(),
         columns: columns

@@ -24,6 +24,7 @@ mod query;
 pub mod references;
 pub mod relinfo;
 pub mod role;
+pub mod rows;
 pub mod session;
 pub mod setting;
 pub mod shape;

@@ -305,10 +305,10 @@ impl Drop for Arena {
 }
 
 /// An active snapshot; after an error the aborting subtransaction pops it.
-struct Snapshot;
+pub(super) struct Snapshot;
 
 impl Snapshot {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // SAFETY: the subtransaction runs inside a transaction, so a snapshot can be taken.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
         Snapshot

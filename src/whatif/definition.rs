@@ -3,12 +3,13 @@
 use crate::guc;
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::indexstmt::{self, Author, ResolvedIndex};
-use crate::pg::{catalog, planner, role};
+use crate::pg::{catalog, planner, role, rows};
 use indexpilot_core::ddl;
 use indexpilot_core::model::{AttNum, ColumnInfo, FIRST_EXPRESSION, IndexDef, Key, OpClass, RelId, TableInfo};
 use indexpilot_core::size::{self, Size};
 use std::ffi::CString;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Longest identifier in bytes (`NAMEDATALEN` - 1).
 const MAX_NAME: usize = 63;
@@ -39,7 +40,8 @@ impl Hypothetical {
         let index = indexstmt::resolve(statement, role::current(), Author::Role, &path, guc::whatif_timeout())?;
         let tables = catalog::snapshot(&[index.table])?;
         let table = tables.table(index.table).ok_or_else(|| gone(index.table))?;
-        let (def, table) = definition(&index, table.clone());
+        let (def, mut table) = definition(&index, table.clone());
+        table.sample = rows::sample(&table, &def.columns().collect(), rows::PATIENCE).map(Arc::new);
         Ok(Rc::new(Hypothetical::new(index, def, &table)))
     }
 

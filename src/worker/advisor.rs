@@ -1,7 +1,7 @@
 //! The chain workload → candidate → whatif → select → guard → store → apply, composed. Reads like the picture in ARCHITECTURE.md.
 
 use super::decision::{self, Decision, Drawn};
-use super::{advice, decide, estimate, flush, profile, references};
+use super::{advice, decide, estimate, flush, profile, references, rows};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
@@ -258,7 +258,7 @@ fn prepare(studies: Vec<Study>, limits: &Limits) -> Result<Prepared> {
     }
     let tables: BTreeSet<RelId> = queries.iter().flat_map(|q| q.shape.relations.iter().map(|r| r.rel)).collect();
     let mut catalog = catalog::snapshot_with(&tables.into_iter().collect::<Vec<_>>(), &expressions)?;
-    condition(&mut catalog, &queries);
+    candidate::note_conditions(&queries, &mut catalog);
     express(&mut catalog)?;
     count_updates(&mut catalog)?;
     if limits.weigh_writes {
@@ -271,6 +271,7 @@ fn prepare(studies: Vec<Study>, limits: &Limits) -> Result<Prepared> {
     for table in catalog.tables.values_mut().filter(|t| !wanted.is_empty() && !wanted.contains(&t.rel.0)) {
         table.refused = Some("the caller asked for other tables".into());
     }
+    rows::of_queries(&mut catalog, &queries, guc::candidate_min_table_size());
     let table_bytes = catalog.tables.values().filter(|t| t.refused.is_none()).map(|t| t.bytes).sum();
     let generated = candidate::generate(
         &queries,
@@ -395,16 +396,6 @@ fn measure(study: &Study, expressions: &mut Expressions) -> Result<(indexpilot_c
         }
     }
     whatif::common(shapes, study.complete, expressions).map(|shape| (shape, plannable)).ok_or(failure)
-}
-
-/// Writes into the snapshot which conditions partial indexes may have, and how many rows pass them.
-fn condition(catalog: &mut Catalog, queries: &[Query]) {
-    for usage in queries.iter().flat_map(|q| &q.shape.relations) {
-        let Some(table) = catalog.tables.get_mut(&usage.rel) else { continue };
-        for condition in &usage.conditions {
-            table.conditions.entry(condition.sql.clone()).or_insert(condition.selectivity);
-        }
-    }
 }
 
 /// Writes into the snapshot what the genome knows of each field.

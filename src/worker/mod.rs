@@ -16,6 +16,7 @@ mod launcher;
 mod outcome;
 mod profile;
 mod references;
+mod rows;
 pub mod state;
 pub mod status;
 

@@ -1,10 +1,10 @@
 //! What is not worth a question to the planner: fields that may not or should not be indexed, and indexes that exist.
 
-use super::{Allowed, Config, Rejected};
+use super::{Allowed, Candidate, Config, Rejected, wants};
 use crate::ddl;
 use crate::model::{
-    AttNum, Catalog, ColumnInfo, ExistingIndex, IndexDef, Key, Query, QueryIdx, Reason, RelId, RelationUse, TableInfo,
-    mean_ms_per_cost,
+    AccessMethod, AttNum, Catalog, ColumnInfo, ExistingIndex, FIRST_EXPRESSION, IndexDef, Key, Predicate, Query, QueryIdx, Reason,
+    RelId, TableInfo, mean_ms_per_cost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Fields {
     keys: BTreeSet<AttNum>,
     stored: BTreeSet<AttNum>,
+    searched: BTreeSet<AttNum>,
 }
 
 impl Fields {
-    /// The column may be a key.
+    /// The column may be a key of a B-tree.
     pub(super) fn key(&self, column: AttNum) -> bool {
         self.keys.contains(&column)
     }
@@ -24,6 +25,11 @@ impl Fields {
     /// The column may be stored as an INCLUDE column.
     pub(super) fn stored(&self, column: AttNum) -> bool {
         self.stored.contains(&column)
+    }
+
+    /// The column may be a key of an index of another kind, or in the condition of one.
+    pub(super) fn searched(&self, column: AttNum) -> bool {
+        self.searched.contains(&column)
     }
 }
 
@@ -40,11 +46,8 @@ struct FieldUsage {
     calls: f64,
     time: f64,
     queries: BTreeSet<QueryIdx>,
-}
-
-/// Columns that an index on the relation could search, sort or group by.
-fn searched(usage: &RelationUse) -> impl Iterator<Item = AttNum> + '_ {
-    usage.predicates.iter().map(|p| p.column).chain(usage.order.iter().map(|k| k.column)).chain(usage.group.iter().copied())
+    /// An index of another kind than a B-tree would serve.
+    otherwise: bool,
 }
 
 fn measure(queries: &[Query], order: &[QueryIdx]) -> BTreeMap<RelId, Usage> {
@@ -54,8 +57,11 @@ fn measure(queries: &[Query], order: &[QueryIdx]) -> BTreeMap<RelId, Usage> {
         let query = &queries[q];
         let time = query.weight_among(mean) * query.shape.base_cost;
         let mut used: BTreeMap<RelId, BTreeSet<AttNum>> = BTreeMap::new();
+        let mut otherwise: BTreeSet<(RelId, AttNum)> = BTreeSet::new();
         for relation in &query.shape.relations {
-            used.entry(relation.rel).or_default().extend(searched(relation));
+            used.entry(relation.rel).or_default().extend(wants::searched(relation));
+            let other = |p: &&Predicate| p.by.iter().any(|(method, _)| *method != AccessMethod::Btree);
+            otherwise.extend(relation.predicates.iter().filter(other).map(|p| (relation.rel, p.column)));
         }
         for (rel, columns) in used {
             let table = tables.entry(rel).or_default();
@@ -66,6 +72,7 @@ fn measure(queries: &[Query], order: &[QueryIdx]) -> BTreeMap<RelId, Usage> {
                 field.calls += query.calls;
                 field.time += time;
                 field.queries.insert(q);
+                field.otherwise |= otherwise.contains(&(rel, column));
             }
         }
     }
@@ -89,16 +96,23 @@ pub(super) fn fields(queries: &[Query], order: &[QueryIdx], catalog: &Catalog, c
             }
             continue;
         }
-        let expressed = |c: &ColumnInfo| c.expressed.is_none_or(|share| share >= config.min_expression);
+        // An expression is expressed as its least expressed column is.
+        let share = |c: &ColumnInfo| {
+            let read = c.reads.iter().filter_map(|r| table.column(*r)).filter_map(|r| r.expressed);
+            c.expressed.into_iter().chain(read).min_by(f64::total_cmp)
+        };
+        let may_be = |c: &&ColumnInfo| share(c).is_none_or(|share| share >= config.min_expression);
         let mut fields = Fields::default();
-        fields.stored.extend(table.columns.iter().filter(|c| expressed(c)).map(|c| c.attnum));
-        fields.keys.extend(table.columns.iter().filter(|c| expressed(c) && c.sortable).map(|c| c.attnum));
+        fields.searched.extend(table.columns.iter().filter(may_be).map(|c| c.attnum));
+        fields.stored.extend(fields.searched.iter().filter(|c| **c < FIRST_EXPRESSION));
+        fields.keys.extend(table.columns.iter().filter(may_be).filter(|c| c.sortable).map(|c| c.attnum));
         for (attnum, field) in &usage.fields {
             let Some(column) = table.column(*attnum) else { continue };
-            if let Some((reason, detail)) = one_field(column, field, &usage, table, config) {
+            if let Some((reason, detail)) = one_field(column, share(column), field, &usage, table, config) {
                 fields.keys.remove(attnum);
                 if reason != Reason::Unsortable {
                     fields.stored.remove(attnum);
+                    fields.searched.remove(attnum);
                 }
                 reject(*attnum, field, reason, detail);
             }
@@ -121,6 +135,7 @@ fn whole_table(table: &TableInfo, config: &Config) -> Option<(Reason, String)> {
 
 fn one_field(
     column: &ColumnInfo,
+    expressed: Option<f64>,
     field: &FieldUsage,
     usage: &Usage,
     table: &TableInfo,
@@ -128,7 +143,7 @@ fn one_field(
 ) -> Option<(Reason, String)> {
     let name = format!("{}.{}.{}", table.schema, table.name, column.name);
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
-    if let Some(share) = column.expressed
+    if let Some(share) = expressed
         && share < config.min_expression
     {
         let limit = percent(config.min_expression);
@@ -137,7 +152,7 @@ fn one_field(
             format!("Field {name} is expressed by {} of the tenants, less than {limit}.", percent(share)),
         ));
     }
-    if !column.sortable {
+    if !column.sortable && !field.otherwise {
         return Some((
             Reason::Unsortable,
             format!("Type {} of field {name} has no default B-tree operator class.", column.type_name),
@@ -158,10 +173,36 @@ fn one_field(
     })
 }
 
-/// An existing valid index that serves every scan that `def` would.
+/// An existing valid index that serves every scan that `def` would. An index of all rows would serve those of some rows too, but it
+/// may read far more.
 pub(super) fn serving<'c>(def: &IndexDef, catalog: &'c Catalog) -> Option<&'c ExistingIndex> {
-    let covers = |index: &&ExistingIndex| index.valid && index.def.as_ref().is_some_and(|d| d.covers(def));
+    let serves = |d: &IndexDef| d.covers(def) && d.predicate == def.predicate;
+    let covers = |index: &&ExistingIndex| index.valid && index.def.as_ref().is_some_and(serves);
     catalog.table(def.table)?.indexes.iter().find(covers)
+}
+
+/// Leaves out every candidate that another one of the same columns can stand for in each of its queries, at no greater size.
+pub(super) fn dominated(candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let mut on_table: BTreeMap<RelId, Vec<&Candidate>> = BTreeMap::new();
+    for c in &candidates {
+        on_table.entry(c.def.table).or_default().push(c);
+    }
+    let stands_for = |other: &Candidate, c: &Candidate| {
+        other.def != c.def
+            && other.def.covers(&c.def)
+            && other.def.predicate == c.def.predicate
+            && other.def.columns().all(|a| c.def.columns().any(|b| a == b))
+            && other.size.bytes <= c.size.bytes
+            && c.queries.iter().all(|q| other.queries.binary_search(q).is_ok())
+            // Of two that stand for one another the first stays.
+            && (!c.def.covers(&other.def) || c.size.bytes > other.size.bytes || other.def < c.def)
+    };
+    let superfluous: BTreeSet<IndexDef> = on_table
+        .values()
+        .flat_map(|all| all.iter().filter(|c| all.iter().any(|other| stands_for(other, c))))
+        .map(|c| c.def.clone())
+        .collect();
+    candidates.into_iter().filter(|c| !superfluous.contains(&c.def)).collect()
 }
 
 /// Takes out of `found` what exists; of those, the largest are reported (not every prefix of them).

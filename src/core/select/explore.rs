@@ -9,13 +9,15 @@ use crate::whatif::{Cancelled, Memo, PlanCost};
 use std::collections::BTreeSet;
 
 /// Most planner calls for one query.
-const MAX_CALLS: u64 = 24;
+const MAX_CALLS: u64 = 60;
 /// Sets of alternatives: what the planner would use if it could not have what it used before.
 const MAX_ALTERNATIVES: usize = 4;
+/// Steps towards less storage.
+const MAX_RELAXED: usize = 16;
 /// Candidates tried alone, and left out one by one.
 const MAX_SINGLES: usize = 8;
 /// Prices of a page at which plans are mixed, each four times the one before; the dearest is the query's whole cost for the budget.
-const PRICE_STEPS: i32 = 9;
+const PRICE_STEPS: i32 = 14;
 
 /// Asks about the query and fills in its plans and configurations. With `hurry` only three questions are asked: the price of every
 /// scan, and the plan without and with the candidates.
@@ -69,6 +71,19 @@ pub(super) fn query(
         match round.ask(&left)? {
             Some(plan) if !plan.used.is_empty() => used = plan.used,
             _ => break,
+        }
+    }
+    // With less and less storage: without the largest of what was used, again and again.
+    let mut left = all.clone();
+    let mut used = best.used.clone();
+    for _ in 0..MAX_RELAXED {
+        let Some(largest) = used.iter().copied().max_by_key(|c| (candidates[*c].size.bytes, *c)) else { break };
+        // What is as large on its table goes with it.
+        let (bytes, table) = (candidates[largest].size.bytes, candidates[largest].def.table);
+        left.retain(|c| candidates[*c].def.table != table || candidates[*c].size.bytes < bytes);
+        match round.ask(&left)? {
+            Some(plan) => used = plan.used,
+            None => break,
         }
     }
     // Each table by itself.

@@ -11,8 +11,9 @@
 //! - A page above the leaves is filled until 30 % is free and holds only key columns [nbtsort.c].
 //! - One page more holds the metadata.
 
-use super::Size;
-use crate::model::{ColumnInfo, IndexDef, PAGE, TableInfo};
+use super::groups::poisson_mean;
+use super::{RowSample, Size};
+use crate::model::{AttNum, ColumnInfo, IndexDef, PAGE, TableInfo};
 
 const TUPLE_HEADER: f64 = 8.0;
 /// The header with the null bitmap of up to 32 columns.
@@ -125,11 +126,12 @@ fn group(rows: f64, key: f64) -> (f64, f64) {
     let most = ((MAX_POSTING - key) / TID).floor().max(1.0);
     let full = (rows / most).floor();
     let rest = rows - full * most;
-    let full_bytes = if most > 1.0 { maxalign(key + most * TID) } else { key };
+    // A key is aligned already, but an average of keys is not.
+    let full_bytes = if most > 1.0 { key + maxalign(most * TID) } else { key };
     let (rest_tuples, rest_bytes) = match rest {
         r if r < 1e-9 => (0.0, 0.0),
         r if r <= 1.0 => (1.0, key),
-        r => (1.0, maxalign(key + r * TID)),
+        r => (1.0, key + maxalign(r * TID)),
     };
     (full + rest_tuples, full * full_bytes + rest_bytes)
 }
@@ -139,13 +141,7 @@ fn random_group(mean: f64, key: f64) -> (f64, f64) {
     if mean <= 1.0 {
         return (1.0, key);
     }
-    // The parameter whose mean without the empty groups is `mean`: x / (1 - exp(-x)) = mean.
-    let (mut low, mut high) = (0.0, mean);
-    for _ in 0..40 {
-        let x: f64 = (low + high) / 2.0;
-        if x / (1.0 - (-x).exp()).max(1e-300) < mean { low = x } else { high = x }
-    }
-    let lambda = (low + high) / 2.0;
+    let lambda = poisson_mean(mean);
     let mut share = lambda * (-lambda).exp() / (1.0 - (-lambda).exp()).max(1e-12);
     let (mut tuples, mut bytes, mut seen) = (0.0, 0.0, 0.0);
     for k in 1..200 {
@@ -155,6 +151,9 @@ fn random_group(mean: f64, key: f64) -> (f64, f64) {
         bytes += share * b;
         seen += share;
         share *= lambda / (rows + 1.0);
+        if seen > 1.0 - 1e-9 {
+            break;
+        }
     }
     (tuples / seen, bytes / seen)
 }
@@ -179,11 +178,9 @@ fn grouped_leaves(rows: f64, groups: f64, key: f64) -> f64 {
     }
     let groups = groups.clamp(1.0, rows);
     let mean = rows / groups;
-    let (tuples, bytes) = if mean < SMALL_GROUP { random_group(mean, key) } else { group(mean, key) };
-    let average = bytes / tuples;
-    // Tuples of about one size fill a page as a whole number of them; a mixture leaves half a tuple on average.
-    let even = average > 0.97 * MAX_POSTING || average <= key * 1.01;
-    groups * tuples / per_page(average, (average - key).max(0.0), LEAF_SPARE, even)
+    let mut tuples = Tuples::default();
+    tuples.add(if mean < SMALL_GROUP { random_group(mean, key) } else { group(mean, key) }, groups);
+    tuples.pages(key)
 }
 
 /// Leaf pages of a deduplicated index: rows with the same pattern of NULLs form groups of their own.
@@ -195,13 +192,89 @@ fn deduplicated_leaves(keys: &[&ColumnInfo], rows: f64) -> f64 {
     null_patterns(keys).iter().map(leaves).sum()
 }
 
+/// What decides the pages above the leaves.
+struct Leaves {
+    pages: f64,
+    /// Average size of a tuple without posting list.
+    tuple: f64,
+    /// The same of the key columns alone.
+    key: f64,
+    /// Groups of equal keys.
+    groups: f64,
+}
+
+/// The leaves, as the statistics of the columns tell them.
+fn described(columns: &[&ColumnInfo], keys: &[&ColumnInfo], rows: f64, deduplicated: bool) -> Leaves {
+    let tuple = leaf_tuple(columns);
+    let pages = if deduplicated {
+        deduplicated_leaves(keys, rows)
+    } else {
+        let (_, spread) = data(columns.iter().copied());
+        rows / per_page(tuple, 0.0, LEAF_SPARE, spread < 1.0 && columns.iter().all(|c| c.null_frac == 0.0))
+    };
+    let (key, _) = data(keys.iter().copied());
+    Leaves { pages, tuple, key: maxalign(TUPLE_HEADER + key), groups: distinct_keys(keys, rows) }
+}
+
+/// The leaves, as a sample of the table's rows tells them; `None` when it has not all columns.
+fn sampled(sample: &RowSample, columns: &[AttNum], keys: &[AttNum], rows: f64, deduplicated: bool) -> Option<Leaves> {
+    let scale = rows / sample.rows() as f64;
+    let tuples = sample.widths(columns, None)?;
+    let key = sample.widths(keys, None)?.mean;
+    let (groups, pages) = if deduplicated {
+        let groups = sample.groups(keys, scale)?;
+        let mut all = Tuples::default();
+        let mut frequent = 0.0;
+        for (met, row) in &groups.frequent {
+            let rows = f64::from(*met) * scale;
+            all.add(group(rows, sample.width(keys, *row)?), 1.0);
+            frequent += rows;
+        }
+        let width = sample.widths(keys, Some(&groups.met))?.mean;
+        for (share, mean) in &groups.rare {
+            let mean = mean.max(1.0);
+            let tuples = if mean < SMALL_GROUP && !groups.exact { random_group(mean, width) } else { group(mean, width) };
+            all.add(tuples, share * (rows - frequent).max(0.0) / mean);
+        }
+        (groups.count(rows, frequent), all.pages(key))
+    } else {
+        let even = tuples.variation == 0.0;
+        (rows, rows / (per_page(tuples.mean, 0.0, LEAF_SPARE, even) + tuples.variation / 2.0))
+    };
+    Some(Leaves { pages, tuple: tuples.mean, key, groups })
+}
+
+/// Leaf tuples.
+#[derive(Default)]
+struct Tuples {
+    number: f64,
+    bytes: f64,
+}
+
+impl Tuples {
+    /// So many times the same group: the number of its tuples and their bytes.
+    fn add(&mut self, (number, bytes): (f64, f64), times: f64) {
+        self.number += number * times;
+        self.bytes += bytes * times;
+    }
+
+    /// Pages that they fill, when a tuple without posting list has `key` bytes.
+    fn pages(&self, key: f64) -> f64 {
+        let average = self.bytes / self.number;
+        // Tuples of about one size fill a page as a whole number of them; a mixture leaves half a tuple on average.
+        let even = average > 0.97 * MAX_POSTING || average <= key * 1.01;
+        self.number / per_page(average, (average - key).max(0.0), LEAF_SPARE, even)
+    }
+}
+
 /// Rows that the index points to: of a partial index, those that pass its condition, as far as their share is known.
 fn indexed_rows(def: &IndexDef, table: &TableInfo) -> f64 {
     let share = def.predicate.as_ref().and_then(|sql| table.conditions.get(sql)).copied().unwrap_or(1.0);
     (table.rows.max(0.0) * share.clamp(0.0, 1.0)).floor()
 }
 
-/// Size of the B-tree `def` when it is built now on `table`. A column that the table does not have counts for nothing.
+/// Size of the B-tree `def` when it is built now on `table`, from a sample of its rows if there is one, else from statistics. A column
+/// that the table does not have counts for nothing.
 pub fn btree(def: &IndexDef, table: &TableInfo) -> Size {
     let rows = indexed_rows(def, table);
     if rows < 1.0 {
@@ -209,20 +282,19 @@ pub fn btree(def: &IndexDef, table: &TableInfo) -> Size {
     }
     let columns: Vec<&ColumnInfo> = def.columns().filter_map(|c| table.column(c)).collect();
     let keys: Vec<&ColumnInfo> = def.keys.iter().filter_map(|k| table.column(k.column)).collect();
-    let plain = leaf_tuple(&columns);
     let deduplicated = def.include.is_empty() && keys.iter().all(|c| c.dedup);
-    let leaves = if deduplicated {
-        deduplicated_leaves(&keys, rows)
-    } else {
-        let (_, spread) = data(columns.iter().copied());
-        rows / per_page(plain, 0.0, LEAF_SPARE, spread < 1.0 && columns.iter().all(|c| c.null_frac == 0.0))
-    };
+    let numbers = |columns: &[&ColumnInfo]| columns.iter().map(|c| c.attnum).collect::<Vec<_>>();
+    let leaves = table
+        .sample
+        .as_ref()
+        .filter(|_| def.predicate.is_none())
+        .and_then(|sample| sampled(sample, &numbers(&columns), &numbers(&keys), rows, deduplicated))
+        .unwrap_or_else(|| described(&columns, &keys, rows, deduplicated));
     // Where two leaves meet within equal keys, the inner page needs the row's address too [nbtutils.c, `_bt_truncate`].
-    let (key_bytes, _) = data(keys.iter().copied());
-    let per_tuple = if deduplicated { (MAX_POSTING - plain) / TID } else { 1.0 };
-    let repeated = rows > 1.5 * per_tuple.max(1.0) * distinct_keys(&keys, rows);
-    let inner = per_page(maxalign(TUPLE_HEADER + key_bytes) + if repeated { 8.0 } else { 0.0 }, 0.0, INNER_SPARE, true).max(2.0);
-    let mut level = leaves.ceil().max(1.0);
+    let per_tuple = if deduplicated { (MAX_POSTING - leaves.tuple) / TID } else { 1.0 };
+    let repeated = rows > 1.5 * per_tuple.max(1.0) * leaves.groups;
+    let inner = per_page(maxalign(leaves.key) + if repeated { 8.0 } else { 0.0 }, 0.0, INNER_SPARE, true).max(2.0);
+    let mut level = leaves.pages.ceil().max(1.0);
     let (mut pages, mut height) = (1.0 + level, 0);
     while level > 1.0 {
         level = (level / inner).ceil();

@@ -1,8 +1,14 @@
 //! How big an index becomes when `CREATE INDEX` builds it: an access method a file.
 
 mod btree;
+mod groups;
+mod runs;
+mod sample;
+#[cfg(test)]
+mod tests;
 
 pub use btree::btree;
+pub use sample::{RowSample, Value, Values, hash};
 
 use crate::model::{Bytes, IndexDef, TableInfo};
 

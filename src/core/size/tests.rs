@@ -1,0 +1,184 @@
+//! Sizes from samples of made-up tables, against a build of the index as PostgreSQL does it, tuple by tuple.
+
+use super::*;
+use crate::fixture;
+use crate::model::{AttNum, Key};
+use crate::workload::mix;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The value of each row.
+type Column<'a> = &'a dyn Fn(usize) -> i64;
+
+const ROWS: usize = 400_000;
+const PER_BLOCK: usize = 60;
+/// Share of the blocks that is sampled.
+const SHARE: f64 = 0.045;
+
+/// A number from 0 to 1 that looks random.
+fn u(row: usize, salt: u64) -> f64 {
+    mix(row as u64 ^ mix(salt)) as f64 / u64::MAX as f64
+}
+
+/// A table with one column per function, of integers of four bytes; values below zero are NULL.
+fn sampled(columns: &[Column]) -> TableInfo {
+    let names = ["a", "b", "c"];
+    let mut table = fixture::table(1, "t", ROWS as f64, &names[..columns.len()]);
+    let taken: Vec<usize> = (0..ROWS).filter(|row| u(row / PER_BLOCK, 99) < SHARE).collect();
+    let value = |v: i64| if v < 0 { Value::NULL } else { Value { hash: hash(&v.to_ne_bytes()), size: 4 } };
+    let values = |f: &Column| Values::new(4, false, taken.iter().map(|row| value(f(*row))).collect());
+    let columns: BTreeMap<AttNum, Values> = (1..).zip(columns.iter().map(values)).collect();
+    let blocks = taken.iter().map(|row| (row / PER_BLOCK) as u32).collect();
+    table.sample = RowSample::new(blocks, false, columns).map(Arc::new);
+    table
+}
+
+/// Leaf pages of an index whose keys, as they stand in the rows, have so many bytes [nbtsort.c: `_bt_load`, `_bt_buildadd`].
+fn built(mut keys: Vec<(Vec<i64>, usize)>) -> f64 {
+    keys.sort();
+    let mut tuples: Vec<(usize, usize)> = Vec::new();
+    let mut last: Option<(Vec<i64>, usize, usize)> = None;
+    let aligned = |n: usize| n.next_multiple_of(8);
+    let size = |key: usize, rows: usize| if rows == 1 { key } else { aligned(key + 6 * rows) };
+    for (key, bytes) in keys {
+        last = match last {
+            Some((k, b, rows)) if k == key && size(b, rows + 1) <= 812 => Some((k, b, rows + 1)),
+            Some((_, b, rows)) => {
+                tuples.push((size(b, rows), size(b, rows) - b));
+                Some((key, bytes, 1))
+            }
+            None => Some((key, bytes, 1)),
+        };
+    }
+    let (_, b, rows) = last.unwrap();
+    tuples.push((size(b, rows), size(b, rows) - b));
+    // Free space before the line pointer of the high key is spoken for; what a page takes over from the last one.
+    let (mut pages, mut free, mut carried) = (1.0, 8192 - 24 - 16 - 4, 0);
+    let mut before: Option<(usize, usize)> = None;
+    for (size, posting) in tuples {
+        let room = free - 4;
+        let extra = before.map_or(0, |(_, p)| p);
+        if room < size + 8 || (room + extra < 819 && carried > 2) {
+            pages += 1.0;
+            let (moved, _) = before.unwrap();
+            free = 8192 - 24 - 16 - 4 - moved - 4;
+            carried = 1;
+        }
+        free -= size + 4;
+        carried += 1;
+        before = Some((size, posting));
+    }
+    pages
+}
+
+/// How far the estimate is from the build, for an index on all columns.
+fn error(columns: &[Column]) -> f64 {
+    let table = sampled(columns);
+    let def = IndexDef::new(table.rel, (1..=columns.len() as AttNum).map(Key::asc).collect(), []);
+    let key = |row: usize| {
+        let values: Vec<i64> = columns.iter().map(|f| f(row)).collect();
+        let present = values.iter().filter(|v| **v >= 0).count();
+        let header = if present == values.len() { 8 } else { 16 };
+        (values, (header + 4 * present).next_multiple_of(8))
+    };
+    let leaves = built((0..ROWS).map(key).collect());
+    let foreseen = of(&def, &table).pages as f64;
+    // The pages above the leaves, and the first one.
+    foreseen / (leaves * 1.0035 + 1.0) - 1.0
+}
+
+fn assert_within(limit: f64, cases: &[(&str, &[Column])]) {
+    let errors: Vec<(&str, f64)> = cases.iter().map(|(name, columns)| (*name, error(columns))).collect();
+    assert!(errors.iter().all(|(_, e)| e.abs() < limit), "{errors:#.3?}");
+}
+
+#[test]
+fn groups_of_about_one_size() {
+    assert_within(
+        0.05,
+        &[
+            ("unique", &[&|r| r as i64]),
+            ("scattered pairs", &[&|r| (u(r, 1) * 200_000.0) as i64]),
+            ("scattered, 5 rows", &[&|r| (u(r, 1) * 80_000.0) as i64]),
+            ("scattered, 40 rows", &[&|r| (u(r, 1) * 10_000.0) as i64]),
+            ("scattered, 400 rows", &[&|r| (u(r, 1) * 1000.0) as i64]),
+            ("four values", &[&|r| (u(r, 1) * 4.0) as i64]),
+            (
+                "two columns that go together",
+                &[&|r| (u(r, 1) * 20_000.0) as i64, &|r| ((u(r, 1) * 20_000.0) as i64 * 7 + (u(r, 2) * 4.0) as i64) % 1000],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn equal_keys_side_by_side() {
+    assert_within(
+        0.08,
+        &[
+            ("4 rows", &[&|r| (r / 4) as i64]),
+            ("7 rows", &[&|r| (r / 7) as i64]),
+            ("25 rows", &[&|r| (r / 25) as i64]),
+            ("100 rows", &[&|r| (r / 100) as i64]),
+            ("3000 rows", &[&|r| (r / 3000) as i64]),
+            ("1 to 7 rows", &[&|r| (r / 28 * 7 + [1, 3, 6, 10, 15, 21, 28].iter().filter(|e| r % 28 >= **e).count()) as i64]),
+            ("4 rows, not quite in order", &[&|r| (r / 4 + (u(r / 4, 1) * 4.0) as usize) as i64]),
+            ("20 rows among one another", &[&|r| (r / 400 * 20 + r % 20) as i64]),
+        ],
+    );
+}
+
+#[test]
+fn groups_of_all_sizes() {
+    assert_within(
+        0.08,
+        &[
+            ("half unique, half in five", &[&|r| if u(r, 1) < 0.5 { (u(r, 2) * 5.0) as i64 } else { 10 + r as i64 }]),
+            (
+                "half unique, half in groups of 10",
+                &[&|r| {
+                    if u(r, 1) < 0.5 { (u(r, 2) * 20_000.0) as i64 } else { 30_000 + r as i64 }
+                }],
+            ),
+            ("Zipf", &[&|r| (u(r, 1) * 11.0).exp() as i64]),
+            ("a few names are frequent", &[&|r| (u(r, 1).powi(4) * 50_000.0) as i64]),
+            ("a third is NULL", &[&|r| if u(r, 1) < 0.33 { -1 } else { (u(r, 2) * 50_000.0) as i64 }]),
+            (
+                "NULLs that go together",
+                &[&|r| if u(r, 1) < 0.7 { (u(r, 2) * 5000.0) as i64 } else { -1 }, &|r| if u(r, 1) > 0.6 { r as i64 } else { -1 }],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_whole_table_is_counted() {
+    let rows = 9000_usize;
+    let values = (0..rows).map(|r| Value { hash: hash(&[(r % 70) as u8]), size: 4 }).collect();
+    let columns = BTreeMap::from([(2, Values::new(4, false, values))]);
+    let mut table = fixture::table(1, "t", rows as f64, &["a", "b"]);
+    table.sample = RowSample::new((0..rows).map(|r| (r / 50) as u32).collect(), true, columns).map(Arc::new);
+    let leaves = built((0..rows).map(|r| (vec![(r % 70) as i64], 16)).collect());
+    let size = of(&IndexDef::new(table.rel, vec![Key::asc(2)], []), &table);
+    assert!((size.pages as f64 - leaves - 2.0).abs() <= 1.0, "{} for {leaves} leaves", size.pages);
+}
+
+#[test]
+fn widths_are_aligned_as_in_an_index() {
+    let text = |sizes: &[u16]| Values::new(4, true, sizes.iter().map(|s| Value { hash: u64::from(*s), size: *s }).collect());
+    let int = Values::new(4, false, vec![Value { hash: 1, size: 4 }; 3]);
+    let sample = RowSample::new(vec![0; 3], true, BTreeMap::from([(1, text(&[5, 0, 300])), (2, int)])).unwrap();
+    let mean = |columns: &[AttNum]| sample.widths(columns, None).unwrap().mean;
+    // 8 + 5 is 16, an all-NULL tuple is 16, 8 + 300 is 312.
+    assert!((mean(&[1]) - (16.0 + 16.0 + 312.0) / 3.0).abs() < 1e-9);
+    // The number after five bytes begins at eight; where the text is NULL the header is longer.
+    assert!((mean(&[1, 2]) - (24.0 + 24.0 + 312.0) / 3.0).abs() < 1e-9);
+    assert_eq!(sample.widths(&[3], None), None, "a column that was not sampled");
+}
+
+#[test]
+fn samples_that_do_not_fit_together_are_none() {
+    assert_eq!(RowSample::new(Vec::new(), true, BTreeMap::new()), None);
+    let short = Values::new(4, false, Vec::new());
+    assert_eq!(RowSample::new(vec![0], true, BTreeMap::from([(1, short)])), None);
+}
