@@ -54,8 +54,8 @@ static CAPTURE_MAX_TEMPLATES: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static TENANT_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 static CANDIDATE_MAX_COLUMNS: GucSetting<i32> = GucSetting::<i32>::new(3);
-// 1 MB is 128 pages: a sequential scan of that takes about a millisecond.
-static CANDIDATE_MIN_TABLE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024);
+// 8 pages: below that no index helps. A small table that is joined often is worth its kilobytes.
+static CANDIDATE_MIN_TABLE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64);
 static CANDIDATE_MIN_USAGE: GucSetting<f64> = GucSetting::<f64>::new(0.01);
 static CANDIDATE_MIN_EXPRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.05);
 
@@ -71,7 +71,7 @@ static SELECT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(12 * 60);
 static SELECT_STORAGE_BUDGET: GucSetting<i32> = GucSetting::<i32>::new(-1);
 // Indexes on a table rarely pay beyond half of its size; what pays most takes far less.
 static SELECT_STORAGE_SHARE: GucSetting<f64> = GucSetting::<f64>::new(0.5);
-static SELECT_TIME_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static SELECT_TIME_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static SELECT_MIN_GAIN: GucSetting<f64> = GucSetting::<f64>::new(0.05);
 static SELECT_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.10);
 

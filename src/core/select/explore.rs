@@ -47,6 +47,7 @@ pub(super) fn query(
         all.retain(|c| worthwhile.contains(c));
     }
     problem.queries[q].templates = templates;
+    problem.queries[q].worthwhile = all.clone();
     problem.answered(q, &[], &base);
     if all.is_empty() {
         return Ok(());
@@ -73,19 +74,7 @@ pub(super) fn query(
             _ => break,
         }
     }
-    // With less and less storage: without the largest of what was used, again and again.
-    let mut left = all.clone();
-    let mut used = best.used.clone();
-    for _ in 0..MAX_RELAXED {
-        let Some(largest) = used.iter().copied().max_by_key(|c| (candidates[*c].size.bytes, *c)) else { break };
-        // What is as large on its table goes with it.
-        let (bytes, table) = (candidates[largest].size.bytes, candidates[largest].def.table);
-        left.retain(|c| candidates[*c].def.table != table || candidates[*c].size.bytes < bytes);
-        match round.ask(&left)? {
-            Some(plan) => used = plan.used,
-            None => break,
-        }
-    }
+    round.relax(all.clone(), best.used.clone(), &[])?;
     // Each table by itself.
     let tables: BTreeSet<RelId> = best.used.iter().map(|c| candidates[*c].def.table).collect();
     for table in tables.iter().filter(|_| tables.len() > 1) {
@@ -111,6 +100,33 @@ pub(super) fn query(
         }
     }
     Ok(())
+}
+
+/// Asks what the query would use beside what is `chosen` already, with less and less storage for it; true when something was learned.
+pub(super) fn refine(
+    q: QueryIdx,
+    problem: &mut Problem,
+    memo: &mut Memo<'_>,
+    chosen: &[CandidateIdx],
+    min_gain: f64,
+) -> Result<bool, Cancelled> {
+    let mut with: Vec<CandidateIdx> = problem.relevant(q, chosen);
+    let known = with.clone();
+    with.extend(problem.queries[q].worthwhile.iter().copied().filter(|c| problem.items[*c].bytes <= problem.budget));
+    with.sort_unstable();
+    with.dedup();
+    if with.len() == known.len() {
+        return Ok(false);
+    }
+    let now = problem.query_cost(q, &problem.flags(chosen));
+    let calls_before = memo.calls();
+    let mut round = Round { q, problem, memo, calls_before };
+    let Some(best) = round.ask(&with)? else { return Ok(false) };
+    if !gains(now, best.cost, min_gain) {
+        return Ok(false);
+    }
+    round.relax(with, best.used, &known)?;
+    Ok(round.memo.calls() > calls_before)
 }
 
 /// Adds configurations for a range of prices of storage; what is in `chosen` is free. Returns the sets that are new.
@@ -139,6 +155,23 @@ struct Round<'p, 'm, 'o> {
 }
 
 impl Round<'_, '_, '_> {
+    /// Plans for less and less storage: without the largest of what was used, and what is as large on its table, again and again. What
+    /// is `free` stays.
+    fn relax(&mut self, mut left: Vec<CandidateIdx>, mut used: Vec<CandidateIdx>, free: &[CandidateIdx]) -> Result<(), Cancelled> {
+        for _ in 0..MAX_RELAXED {
+            let items = &self.problem.items;
+            let paid = used.iter().copied().filter(|c| !free.contains(c));
+            let Some(largest) = paid.max_by_key(|c| (items[*c].bytes, *c)) else { break };
+            let (bytes, table) = (items[largest].bytes, items[largest].table);
+            left.retain(|c| free.contains(c) || items[*c].table != table || items[*c].bytes < bytes);
+            match self.ask(&left)? {
+                Some(plan) => used = plan.used,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
     /// The plan with these candidates, noted; `None` when the questions are used up or the query failed.
     fn ask(&mut self, with: &[CandidateIdx]) -> Result<Option<PlanCost>, Cancelled> {
         if with.is_empty() || self.memo.calls() - self.calls_before >= MAX_CALLS {

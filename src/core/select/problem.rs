@@ -35,6 +35,8 @@ pub(super) struct QueryModel {
     pub templates: Templates,
     /// Candidates that the planner could use for it; `None` when that is not known.
     pub offered: Option<BTreeSet<CandidateIdx>>,
+    /// Candidates that are worth planning with.
+    pub worthwhile: Vec<CandidateIdx>,
     /// The planner's answers: with these candidates the query costs this. No part of them does better.
     answers: Vec<(Vec<CandidateIdx>, Cost)>,
 }
@@ -84,6 +86,7 @@ impl Problem {
             configurations: Vec::new(),
             templates: Templates::default(),
             offered: None,
+            worthwhile: Vec::new(),
             answers: Vec::new(),
         };
         let room: BTreeMap<RelId, usize> =

@@ -9,8 +9,12 @@ use crate::whatif::{Cancelled, CostOracle, Memo};
 
 /// Relative gap at which the solver may stop.
 pub(super) const GAP: f64 = 2e-3;
+/// Times that queries are asked what they would like beside what is chosen.
+const MAX_REFINED: usize = 4;
+/// Questions for a query on average after which no set is refined.
+const MAX_CALLS_PER_QUERY: u64 = 32;
 /// Rounds of solving and validating.
-const MAX_ROUNDS: usize = 16;
+const MAX_ROUNDS: usize = 24;
 /// Seconds that the greedy choice may take beyond the time limit: without it there might be no choice at all.
 const GREEDY_EXTRA_S: f64 = 1.0;
 /// Share of the time limit after which no more questions are asked about single queries.
@@ -20,6 +24,12 @@ pub(super) struct Search<'a> {
     pub problem: Problem,
     pub memo: Memo<'a>,
     order: Vec<QueryIdx>,
+    /// The costliest first: where time is best spent.
+    by_worth: Vec<QueryIdx>,
+    /// Beyond so many questions no set is refined.
+    most_calls: u64,
+    /// Some queries were asked about in a hurry.
+    hurried: bool,
     config: &'a Config,
 }
 
@@ -33,13 +43,19 @@ impl<'a> Search<'a> {
     ) -> Self {
         let order = canonical_order(queries);
         let memo = Memo::new(oracle, queries, candidates.iter().map(|c| c.def.table).collect());
-        Search { problem: Problem::new(queries, &order, catalog, candidates, config), memo, order, config }
+        let problem = Problem::new(queries, &order, catalog, candidates, config);
+        let mut by_worth = order.clone();
+        let worth = |q: QueryIdx| problem.queries[q].weight * problem.queries[q].base;
+        by_worth.sort_by(|a, b| worth(*b).total_cmp(&worth(*a)));
+        let most_calls = MAX_CALLS_PER_QUERY * queries.len() as u64;
+        Search { problem, memo, order, by_worth, most_calls, hurried: false, config }
     }
 
     /// Asks about every query by itself.
     pub fn explore(&mut self, candidates: &[Candidate], elapsed_s: &mut dyn FnMut() -> f64) -> Result<(), SelectError> {
-        for &q in &self.order {
+        for &q in &self.by_worth {
             let hurry = elapsed_s() > self.config.time_limit_s * EXPLORE_SHARE;
+            self.hurried |= hurry;
             explore::query(q, &mut self.problem, &mut self.memo, candidates, self.config, hurry)?;
         }
         self.problem.price_sizes();
@@ -61,6 +77,7 @@ impl<'a> Search<'a> {
     ) -> Result<(Validated, f64), SelectError> {
         let mut bound = self.problem.lower_bound();
         let mut forbidden_before = usize::MAX;
+        let mut refined = 0;
         let mut seen: Vec<Vec<CandidateIdx>> = Vec::new();
         for round in 0..MAX_ROUNDS {
             let left = self.config.time_limit_s - elapsed_s();
@@ -88,16 +105,35 @@ impl<'a> Search<'a> {
             }
             let news = changed || self.problem.forbidden_len() != forbidden_before;
             forbidden_before = self.problem.forbidden_len();
-            if !news || elapsed_s() > self.config.time_limit_s {
+            if elapsed_s() > self.config.time_limit_s {
                 break;
             }
+            // Nothing new in the model: what would the queries like to have beside what is chosen?
+            if !news && (refined >= MAX_REFINED || !self.refine(&best.set, elapsed_s)?) {
+                break;
+            }
+            refined += usize::from(!news);
         }
         let tidied = validate::tidy(&self.problem, &mut self.memo, best.clone())?;
         let tidied = Validated { method: best.method, ..validate::set(&self.problem, &mut self.memo, &tidied.set, Ask::Exact)? };
         if tidied.allowed && !self.problem.better(&best, &tidied) {
             best = tidied;
         }
-        Ok((best, bound))
+        // What was not asked could be better than what the model knows.
+        Ok((best, if self.hurried { bound.min(self.problem.lower_bound()) } else { bound }))
+    }
+
+    /// Asks about every query beside a set; true when something was learned.
+    fn refine(&mut self, set: &[CandidateIdx], elapsed_s: &mut dyn FnMut() -> f64) -> Result<bool, SelectError> {
+        let mut learned = false;
+        for &q in &self.by_worth {
+            if self.memo.calls() >= self.most_calls || elapsed_s() > self.config.time_limit_s {
+                break;
+            }
+            learned |= explore::refine(q, &mut self.problem, &mut self.memo, set, self.config.min_gain)?;
+            explore::predict(q, &mut self.problem, set);
+        }
+        Ok(learned)
     }
 
     /// Validates a set and takes it over when it is better; true when something was learned.
