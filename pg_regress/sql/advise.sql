@@ -1,7 +1,7 @@
 -- Advice on given queries: what pays is proposed with a reason, what does not says why.
 SELECT table_name, definition, decision, reason, cost_after < cost_before AS cheaper, query_numbers
   FROM indexpilot.advise(ARRAY['SELECT * FROM shop.orders WHERE customer_id = 42']) WHERE decision = 'propose';
-SELECT table_name, definition, decision, query_numbers
+SELECT table_name, definition ~ 'USING btree \((tenant_id, )?placed_at( DESC)?\)' AS in_order, decision, query_numbers
   FROM indexpilot.advise(ARRAY['SELECT * FROM shop.orders WHERE tenant_id = 3 ORDER BY placed_at DESC LIMIT 5']) WHERE decision = 'propose';
 -- an index that exists already is not proposed again
 SELECT decision, reason FROM indexpilot.advise(ARRAY['SELECT * FROM shop.orders WHERE id = 42']) WHERE decision = 'propose';
