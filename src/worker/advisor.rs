@@ -42,15 +42,15 @@ struct Study {
     calls: f64,
     total_ms: f64,
     samples: Vec<Sample>,
-    /// No execution of it has other constants than its samples.
-    complete: bool,
+    /// It was not captured: its one sample is the statement itself.
+    given: bool,
 }
 
 impl Study {
     /// The check of a foreign key, which the server runs itself.
     fn of_check(check: references::Check, id: i64, hours: f64) -> Self {
         let calls = check.checks_per_hour * hours;
-        Study { id, text: check.sample.text.clone(), calls, total_ms: 0.0, samples: vec![check.sample], complete: true }
+        Study { id, text: check.sample.text.clone(), calls, total_ms: 0.0, samples: vec![check.sample], given: true }
     }
 }
 
@@ -187,7 +187,7 @@ pub fn advise(
                 role: role::current(),
                 parameters: Vec::new(),
             }],
-            complete: true,
+            given: true,
         })
         .collect();
     for study in &studies {
@@ -247,6 +247,8 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     for table in catalog.tables.values_mut().filter(|t| !wanted.is_empty() && !wanted.contains(&t.rel.0)) {
         table.refused = Some("the caller asked for other tables".into());
     }
+    let mut sampler = whatif::Sampler::default();
+    sampler.measure(&mut catalog, &queries);
     rows::of_queries(&mut catalog, &queries, guc::candidate_min_table_size());
     let budget = limits
         .budget
@@ -261,7 +263,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
             min_expression: guc::candidate_min_expression(),
         },
     );
-    let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog);
+    let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog, &mut sampler);
     let start = Instant::now();
     let selection = select::solve(
         &queries,
@@ -301,7 +303,7 @@ fn measure(study: &Study, expressions: &mut Expressions) -> Result<(indexpilot_c
             Err(e) => failure = e,
         }
     }
-    whatif::common(shapes, study.complete, expressions).map(|shape| (shape, plannable)).ok_or(failure)
+    whatif::common(shapes, study.given, expressions).map(|shape| (shape, plannable)).ok_or(failure)
 }
 
 /// Writes into the snapshot what the genome knows of each field.
@@ -419,7 +421,7 @@ impl From<Template> for Study {
     fn from(t: Template) -> Self {
         let role = pg_sys::Oid::from(t.role_id);
         let samples = t.samples.into_iter().map(|s| stored(s, role)).collect();
-        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples, complete: t.calls <= 1.0 }
+        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples, given: false }
     }
 }
 
