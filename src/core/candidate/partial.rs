@@ -19,6 +19,8 @@ const MAX_CONDITIONS: usize = 4;
 const FEW_VALUES: f64 = 10.0;
 const MORE_VALUES: f64 = 200.0;
 const RARE: f64 = 0.2;
+/// What the planner takes for the share of a comparison that it knows nothing of (`DEFAULT_INEQ_SEL`, selfuncs.h).
+const UNKNOWN_SHARE: f64 = 1.0 / 3.0;
 /// A condition that more of the rows pass is no reason for an index where nothing else is searched or sorted by.
 const MAX_SHARE_ALONE: f64 = 0.1;
 /// Tenants of a table that may get indexes of their own rows, the heaviest first.
@@ -84,7 +86,8 @@ impl Rules {
                 let few = values <= FEW_VALUES || (values <= MORE_VALUES && c.selectivity * values <= RARE);
                 of_nulls(c) || (few && !ranged) || self.repeated.contains(&named)
             }
-            _ => true,
+            // Of such a comparison the planner knows nothing: neither size nor use of the index could be foreseen.
+            _ => (c.selectivity - UNKNOWN_SHARE).abs() > 1e-4,
         };
         few && c.selectivity <= MAX_SHARE && c.columns.iter().all(|c| fields.searched(*c))
     }
@@ -105,6 +108,14 @@ struct Part {
     share: f64,
     /// Columns that it says enough of to leave them out of the index.
     settled: Vec<AttNum>,
+}
+
+/// Share of the rows that pass both: two bounds of one column are one range.
+fn share_of_both(a: &Condition, b: &Condition, usage: &RelationUse) -> f64 {
+    let range =
+        usage.predicates.iter().filter(|p| p.kind == PredicateKind::Range && a.columns == [p.column] && b.columns == [p.column]);
+    let together = range.map(|p| p.selectivity).fold(f64::INFINITY, f64::min);
+    if together.is_finite() { together } else { a.selectivity * b.selectivity }
 }
 
 /// Both conditions as one, as the server prints it; the same for either order.
@@ -131,7 +142,7 @@ pub fn note_conditions(queries: &[Query], catalog: &mut Catalog) {
             note(usage.rel, c.sql.clone(), c.selectivity);
         }
         for (a, b) in pairs(&usage.conditions) {
-            note(usage.rel, both(a, b), a.selectivity * b.selectivity);
+            note(usage.rel, both(a, b), share_of_both(a, b, usage));
         }
     }
 }
@@ -183,7 +194,7 @@ fn parts(wants: &Wants<'_>, fields: &Fields, rules: &Rules) -> Vec<Part> {
     let one = conditions.iter().map(|c| Part { sql: c.sql.clone(), share: c.selectivity, settled: settled(c) });
     let two = pairs(&conditions).map(|(a, b)| Part {
         sql: both(a, b),
-        share: a.selectivity * b.selectivity,
+        share: share_of_both(a, b, wants.usage),
         settled: [settled(a), settled(b)].concat(),
     });
     one.chain(two).collect()

@@ -262,6 +262,17 @@ fn conditions_make_indexes_of_some_rows() {
 }
 
 #[test]
+fn two_bounds_of_a_column_are_one_range() {
+    let between = RelationUse {
+        conditions: conditions(&[("(created >= 1)", 2, 0.6), ("(created < 2)", 2, 0.5)]),
+        ..usage(1, &[(2, Range, 0.1), (1, Join, 1e-6)])
+    };
+    let mut catalog = fixture::catalog([fixture::table(1, "t", 1e6, &["id", "created"])]);
+    note_conditions(&[fixture::query(1, 1.0, 1000.0, vec![between])], &mut catalog);
+    assert_eq!(catalog.tables[&RelId(1)].conditions["((created < 2) AND (created >= 1))"], 0.1);
+}
+
+#[test]
 fn sparse_columns_are_indexed_without_their_nulls() {
     let mut table = fixture::table(1, "t", 1e6, &["id", "user"]);
     table.columns[1].null_frac = 0.95;
@@ -294,9 +305,12 @@ fn conditions_that_the_next_query_states_otherwise_are_none() {
     let mut catalog = fixture::catalog([table.clone()]);
     note_conditions(&queries, &mut catalog);
     assert!(some(statements(&generate(&queries, &catalog, &config()), &catalog)));
-    let columns = Condition { sql: "(a < b)".into(), columns: vec![4, 5], selectivity: 0.33 };
-    let late = RelationUse { conditions: vec![columns], ..usage(1, &[(1, Join, 1e-6)]) };
-    assert!(generated(table, vec![late]).contains(&"(id) WHERE (a < b)".into()));
+    let late = |selectivity| {
+        let columns = Condition { sql: "(a < b)".into(), columns: vec![4, 5], selectivity };
+        RelationUse { conditions: vec![columns], ..usage(1, &[(1, Join, 1e-6)]) }
+    };
+    assert!(generated(table.clone(), vec![late(0.2)]).contains(&"(id) WHERE (a < b)".into()));
+    assert!(!some(generated(table, vec![late(1.0 / 3.0)])), "nobody knows how many rows");
 }
 
 #[test]
