@@ -5,8 +5,9 @@ use crate::pg::error::Error;
 use crate::pg::solver;
 use indexpilot_core::candidate::Candidate;
 use indexpilot_core::ddl;
-use indexpilot_core::model::{CandidateIdx, Catalog, QueryIdx};
+use indexpilot_core::model::{CandidateIdx, Catalog, Query, QueryIdx, RelId};
 use indexpilot_core::whatif::{Access, CostOracle, PlanCost, Unplannable};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Plans the samples of queries with candidates. A query costs the mean of its samples' costs.
@@ -15,6 +16,8 @@ pub struct Oracle {
     samples: Vec<Vec<Sample>>,
     /// `None` for one that the server would not make, so that no query gains by it.
     candidates: Vec<Option<Rc<Hypothetical>>>,
+    /// What every plan is made with.
+    known: Vec<Rc<Hypothetical>>,
 }
 
 impl Oracle {
@@ -31,13 +34,27 @@ impl Oracle {
                 }
             }
         };
-        Oracle { samples, candidates: candidates.iter().map(&mut resolved).collect() }
+        Oracle { samples, candidates: candidates.iter().map(&mut resolved).collect(), known: sampler.known().to_vec() }
     }
 
-    /// Those of the candidates that the server would make.
+    /// Plans the queries again that use an expression whose statistics are known now: they were planned without.
+    pub fn rebase(&mut self, queries: &mut [Query]) {
+        let tables: BTreeSet<RelId> = self.known.iter().map(|k| k.def.table).collect();
+        for (at, query) in queries.iter_mut().enumerate() {
+            if query.shape.relations.iter().any(|r| tables.contains(&r.rel))
+                && let Ok(planned) = self.cost(at, &[])
+            {
+                query.shape.base_cost = planned.cost;
+            }
+        }
+    }
+
+    /// Those of the candidates that the server would make, and after them what every plan is made with.
     fn resolved(&self, with: &[CandidateIdx]) -> (Vec<CandidateIdx>, Vec<Rc<Hypothetical>>) {
         let resolved = |c: &CandidateIdx| self.candidates.get(*c).cloned().flatten().map(|index| (*c, index));
-        with.iter().filter_map(resolved).unzip()
+        let (with, mut indexes): (Vec<CandidateIdx>, Vec<Rc<Hypothetical>>) = with.iter().filter_map(resolved).unzip();
+        indexes.extend(self.known.iter().cloned());
+        (with, indexes)
     }
 }
 

@@ -317,7 +317,8 @@ mod tests {
         let one = read(&texts[..1], false);
         assert_eq!(one.conditions(), ["(deleted IS NULL)"], "another execution may have another constant");
         assert_eq!(one.restricted(), ["(data ->> 'a'::text)", "deleted", "id", "lower(title)", "state"]);
-        let categories = "state IN ('open', 'new') AND state <> 'lost' AND (done OR state = 'open') AND feeling = 'sad' AND NOT done";
+        let categories =
+            "state IN ('open', 'new') AND state <> 'lost' AND (done OR state = 'open') AND feeling = 'sad' AND NOT done";
         let of_categories = read(&[&format!("SELECT * FROM docs WHERE {categories} AND a IN (1, 2) AND at > '2024-01-05'")], true);
         assert_eq!(of_categories.conditions().len(), 5, "{:?}", of_categories.conditions());
         let prepared = Sample {
@@ -371,7 +372,8 @@ mod tests {
             let found = Read::of(&query);
             assert!(!found.usage.predicates.is_empty(), "{condition}");
             let considered = |def: IndexDef| {
-                let index = Hypothetical::of(&def, &found.table).unwrap_or_else(|e| panic!("{condition}: {def:?}: {e}"));
+                let index = Hypothetical::of(&def, &found.table, &mut crate::whatif::Sampler::default())
+                    .unwrap_or_else(|e| panic!("{condition}: {def:?}: {e}"));
                 let planned = plan(&query, std::slice::from_ref(&index), &[], true).unwrap();
                 assert_eq!(planned.considered, [0], "{condition}: {}\n{}", index.description, planned.explain.unwrap());
             };

@@ -264,6 +264,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         },
     );
     let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog, &mut sampler);
+    oracle.rebase(&mut queries);
     let start = Instant::now();
     let selection = select::solve(
         &queries,
