@@ -147,6 +147,20 @@ pub unsafe fn hypothetical(
     }
 }
 
+/// Keeps the planner from making paths of an index; its statistics remain.
+///
+/// # Safety
+/// `index` was made by [`hypothetical`], just now.
+pub unsafe fn make_unusable(index: *mut pg_sys::IndexOptInfo) {
+    // SAFETY: a partial index is left out unless its condition follows from the query's (create_index_paths), which this one never does;
+    // statistics are looked for in all of them (examine_variable).
+    unsafe {
+        (*index).indpred = pg_sys::lappend(std::ptr::null_mut(), pg_sys::makeBoolConst(false, false).cast());
+        (*index).amhasgettuple = false;
+        (*index).amhasgetbitmap = false;
+    }
+}
+
 /// A tree from its text form, made to speak of relation number `relid`. NIL for none.
 ///
 /// # Safety

@@ -34,6 +34,8 @@ pub struct Subject<'a> {
     pub path: &'a CStr,
     /// As whom the rows are read and expressions evaluated.
     pub role: pg_sys::Oid,
+    /// Rows to look at, at most.
+    pub most: f64,
     /// Rows and pages of the table, and the width of the values, as far as known.
     pub rows: f64,
     pub pages: f64,
@@ -97,7 +99,7 @@ type Values<'a> = &'a [(pg_sys::Datum, bool)];
 /// Evaluates the subject on a sample of the table's rows, and hands the values to `f`.
 fn values<T>(subject: &Subject<'_>, limit: Duration, f: impl FnOnce(Values<'_>, Column) -> Result<T>) -> Result<T> {
     let _work = own::work();
-    let most = (BYTES / subject.width.max(1.0)).clamp(300.0, ROWS);
+    let most = (BYTES / subject.width.max(1.0)).clamp(300.0, ROWS).min(subject.most);
     let pages = subject.pages.max(1.0);
     let percent = (100.0 * PAGES / pages).min(100.0);
     let met = subject.rows * percent / 100.0;

@@ -28,6 +28,8 @@ pub struct Hypothetical {
     pub entry_pages: Option<f64>,
     /// Of the keys that are expressions, as far as they could be sampled.
     statistics: Vec<Option<Rc<Statistics>>>,
+    /// It cannot be scanned: the planner gets its statistics, and nothing else of it.
+    pub only_statistics: bool,
     /// The definition for messages, as `ddl::describe` writes it.
     pub description: String,
     /// The name under which EXPLAIN shows it.
@@ -76,6 +78,11 @@ impl Hypothetical {
         Ok(Rc::new(Hypothetical::new(index, def.clone(), table, statistics)))
     }
 
+    /// The statistics of an expression, which is the only key of `index`.
+    pub(super) fn statistics_of(index: ResolvedIndex, def: IndexDef, table: &TableInfo, found: Rc<Statistics>) -> Rc<Self> {
+        Rc::new(Hypothetical { only_statistics: true, ..Hypothetical::new(index, def, table, vec![Some(found)]) })
+    }
+
     /// Statistics of the key number `key` (from 1), if it is an expression that was sampled.
     pub fn statistics(&self, key: AttNum) -> Option<&Statistics> {
         self.statistics.get(usize::try_from(key).ok()?.checked_sub(1)?)?.as_deref()
@@ -86,6 +93,7 @@ impl Hypothetical {
             size: size::of(&def, table),
             entry_pages: size::entry_pages(&def, table),
             statistics,
+            only_statistics: false,
             description: ddl::describe(&def, table),
             name: hypothetical_name(&def, table),
             index,

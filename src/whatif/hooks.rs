@@ -299,6 +299,9 @@ unsafe extern "C-unwind" fn change_indexes(table: pg_sys::Oid, inhparent: bool, 
         }
         for (oid, index) in injected {
             if let Some(info) = relinfo::hypothetical(rel, table, &index.index, &index.size, oid, cost) {
+                if index.only_statistics {
+                    relinfo::make_unusable(info);
+                }
                 (*rel).indexlist = pg_sys::lappend((*rel).indexlist, info.cast());
             }
         }

@@ -6,8 +6,9 @@ use crate::pg::error::Error;
 use crate::pg::solver;
 use indexpilot_core::candidate::Candidate;
 use indexpilot_core::ddl;
-use indexpilot_core::model::{CandidateIdx, Catalog, QueryIdx};
+use indexpilot_core::model::{CandidateIdx, Catalog, Query, QueryIdx, RelId};
 use indexpilot_core::whatif::{Access, CostOracle, PlanCost, Unplannable};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Candidates that the server would make, the indexes that they are, and the identities of these.
@@ -19,6 +20,8 @@ pub struct Oracle {
     samples: Vec<Vec<Sample>>,
     /// With their identities; `None` for one that the server would not make, so that no query gains by it.
     candidates: Vec<Option<(Rc<Hypothetical>, u64)>>,
+    /// What every plan is made with.
+    known: Vec<(Rc<Hypothetical>, u64)>,
     around: Surroundings,
 }
 
@@ -39,13 +42,29 @@ impl Oracle {
                 }
             }
         };
-        Oracle { samples, candidates: candidates.iter().map(&mut resolved).collect(), around: Surroundings::now() }
+        let candidates = candidates.iter().map(&mut resolved).collect();
+        let known = sampler.known().iter().map(|k| (Rc::clone(k), cache::identity(k))).collect();
+        Oracle { samples, candidates, known, around: Surroundings::now() }
     }
 
-    /// Those of the candidates that the server would make, with their identities.
+    /// Plans the queries again that use an expression whose statistics are known now: they were planned without.
+    pub fn rebase(&mut self, queries: &mut [Query]) {
+        let tables: BTreeSet<RelId> = self.known.iter().map(|(k, _)| k.def.table).collect();
+        for (at, query) in queries.iter_mut().enumerate() {
+            if query.shape.relations.iter().any(|r| tables.contains(&r.rel))
+                && let Ok(planned) = self.cost(at, &[])
+            {
+                query.shape.base_cost = planned.cost;
+            }
+        }
+    }
+
+    /// Those of the candidates that the server would make, with their identities, and after them what every plan is made with.
     fn resolved(&self, with: &[CandidateIdx]) -> Resolved {
         let resolved = |c: &CandidateIdx| self.candidates.get(*c).cloned().flatten().map(|index| (*c, index));
-        with.iter().filter_map(resolved).unzip()
+        let (with, mut indexes): Resolved = with.iter().filter_map(resolved).unzip();
+        indexes.extend(self.known.iter().cloned());
+        (with, indexes)
     }
 }
 

@@ -5,8 +5,14 @@ use pgrx::pg_schema;
 
 #[pg_schema]
 mod tests {
-    use crate::pg::role;
-    use crate::whatif::{Hypothetical, Parameter, Planned, Sample, plan, prices, shape};
+    use crate::pg::{catalog, role};
+    use crate::whatif::{
+        Expressions, Hypothetical, Oracle, Parameter, Planned, Sample, Sampler, common, plan, prices, shape, study,
+    };
+    use indexpilot_core::candidate::Candidate;
+    use indexpilot_core::model::{IndexDef, Key, Query};
+    use indexpilot_core::size;
+    use indexpilot_core::whatif::CostOracle;
     use pgrx::prelude::*;
     use std::rc::Rc;
     use std::time::{Duration, Instant};
@@ -385,5 +391,40 @@ mod tests {
             }
         }
         assert!(compared >= 10, "only {compared} prices were compared");
+    }
+
+    #[pg_test]
+    fn estimates_do_not_depend_on_which_index_is_tried() {
+        set_up();
+        let text = "SELECT * FROM people WHERE lower(email) = 'c7@example.org' AND region < 40";
+        let mut expressions = Expressions::default();
+        let shaped = study(&sample(text), &mut expressions).unwrap();
+        let shape = common(vec![shaped], true, &expressions).unwrap();
+        let mut queries = [Query { id: 1, text: text.into(), calls: 1.0, total_ms: 0.0, shape }];
+        let people = catalog::relation(Some("p"), "people").unwrap().unwrap();
+        let mut tables = catalog::snapshot_with(&[people], &expressions).unwrap();
+        let mut sampler = Sampler::default();
+        sampler.measure(&mut tables, &queries);
+        let table = tables.table(people).unwrap();
+        let lower = table.columns.iter().find(|c| c.name.contains("lower")).unwrap();
+        assert!(lower.n_distinct > 15_000.0 && (14..20).contains(&lower.avg_width), "{lower:?}");
+        let def = |key| IndexDef::new(people, vec![Key::asc(key)], []);
+        let candidates = [def(lower.attnum), def(catalog::attribute(people, "score").unwrap().unwrap())].map(|def| Candidate {
+            size: size::of(&def, table),
+            def,
+            queries: vec![0],
+        });
+        let mut oracle = Oracle::new(vec![vec![sample(text)]], &candidates, &tables, &mut sampler);
+        oracle.rebase(&mut queries);
+        let without = oracle.cost(0, &[]).unwrap();
+        assert_eq!(without.cost, queries[0].shape.base_cost);
+        assert!(without.used.is_empty());
+        assert_eq!(oracle.cost(0, &[1]).unwrap().cost, without.cost, "an index of no use changes nothing");
+        let with = oracle.cost(0, &[0, 1]).unwrap();
+        assert!(with.used == [0] && with.cost < 20.0, "{with:?}");
+        assert!(
+            oracle.prices(0, &[1]).unwrap().iter().all(|a| a.index != Some(0) && a.cost > 100.0),
+            "no price of what cannot be had"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What samples of tables tell of expressions and of the keys of search indexes, each looked at once in an analysis.
 
-use super::definition::OWN_PATH;
+use super::definition::{Hypothetical, OWN_PATH};
 use crate::guc;
 use crate::pg::indexstmt::{self, Author, ResolvedIndex};
 use crate::pg::sampling::{self, Statistics, Subject};
@@ -14,21 +14,30 @@ use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::CStr;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// Samples that one analysis takes at most: each reads some pages of a table.
 const MOST_SAMPLES: usize = 500;
+const MOST_TIME: Duration = Duration::from_secs(3);
+/// Rows that an analysis looks at for one expression; a caller's own index may take as many as ANALYZE does.
+const ROWS: f64 = 10_000.0;
 
 /// What was found, by table and text in SQL; and by operator class.
 #[derive(Default)]
 pub struct Sampler {
     statistics: HashMap<(RelId, String), Option<Rc<Statistics>>>,
     search: HashMap<(RelId, String, u32), Option<SearchKeys>>,
+    /// What the planner is to know of the expressions whether an index has them or not, so that plans differ by indexes alone.
+    known: Vec<Rc<Hypothetical>>,
+    /// When the first sample was taken.
+    start: Option<Instant>,
 }
 
 /// As whom and how the sample of an index is read.
 pub(super) struct Reader<'a> {
     pub role: pg_sys::Oid,
     pub path: &'a CStr,
+    most: f64,
 }
 
 impl<'a> Reader<'a> {
@@ -37,14 +46,14 @@ impl<'a> Reader<'a> {
     pub fn for_caller(index: &ResolvedIndex, path: &'a CStr) -> Option<Self> {
         let caller = role::current();
         if !trust::is_privileged(caller) {
-            return Some(Reader { role: caller, path });
+            return Some(Reader { role: caller, path, most: f64::INFINITY });
         }
-        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, path })
+        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, path, most: f64::INFINITY })
     }
 
     /// For a statement of ours.
     pub fn for_owner(index: &ResolvedIndex) -> Option<Self> {
-        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, path: OWN_PATH })
+        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, path: OWN_PATH, most: ROWS })
     }
 }
 
@@ -98,8 +107,14 @@ impl Sampler {
         self.search.get(&known).cloned().flatten()
     }
 
-    fn may_go_on(&self) -> bool {
-        self.statistics.len() + self.search.len() < MOST_SAMPLES
+    fn may_go_on(&mut self) -> bool {
+        let start = *self.start.get_or_insert_with(Instant::now);
+        self.statistics.len() + self.search.len() < MOST_SAMPLES && start.elapsed() < MOST_TIME
+    }
+
+    /// The statistics of all expressions that were measured, for the planner.
+    pub(super) fn known(&self) -> &[Rc<Hypothetical>] {
+        &self.known
     }
 
     /// Fills the snapshot with what only samples tell: statistics of the expressions, and what search indexes would hold where the queries
@@ -127,7 +142,8 @@ impl Sampler {
     fn measure_expression(&mut self, table: &mut TableInfo, attnum: AttNum) -> Option<()> {
         let sortable = table.column(attnum).is_some_and(|c| c.sortable);
         let method = if sortable { AccessMethod::Btree } else { AccessMethod::Hash };
-        let index = resolve(&IndexDef::new(table.rel, vec![Key::asc(attnum)], []).by(method), table)?;
+        let def = IndexDef::new(table.rel, vec![Key::asc(attnum)], []).by(method);
+        let index = resolve(&def, table)?;
         let sql = index.expression_texts.first()?;
         let found = self.expression(&index, 0, sql, table, &Reader::for_owner(&index)?)?;
         let column = table.columns.iter_mut().find(|c| c.attnum == attnum)?;
@@ -135,6 +151,7 @@ impl Sampler {
         column.n_distinct = found.n_distinct;
         column.null_frac = found.null_frac;
         column.correlation = found.correlation;
+        self.known.push(Hypothetical::statistics_of(index, def, table, found));
         Some(())
     }
 
@@ -155,6 +172,7 @@ fn subject<'a>(sql: &'a str, table: &TableInfo, width: f64, reader: &Reader<'a>)
         sql,
         path: reader.path,
         role: reader.role,
+        most: reader.most,
         rows: table.rows,
         pages: table.bytes as f64 / PAGE as f64,
         width,

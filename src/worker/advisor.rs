@@ -307,9 +307,10 @@ fn interrupted(e: select::SelectError) -> Error {
 
 /// The pure part of the chain, fed by the planner.
 fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
-    let Prepared { queries, samples, catalog, mut sampler, generated, unplannable, table_bytes } = prepare(studies, limits)?;
+    let Prepared { mut queries, samples, catalog, mut sampler, generated, unplannable, table_bytes } = prepare(studies, limits)?;
     let budget = limits.budget.unwrap_or((table_bytes as f64 * guc::select_storage_share()) as Bytes);
     let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog, &mut sampler);
+    oracle.rebase(&mut queries);
     let start = Instant::now();
     let selection = select::solve(
         &queries,
@@ -349,10 +350,11 @@ pub fn advise_frontier(
 ) -> Result<Vec<FrontierPoint>> {
     let _work = crate::pg::own::work();
     let (studies, limits) = asked(texts, weights, None, max_columns, time_limit_s)?;
-    let Prepared { queries, samples, catalog, mut sampler, generated, table_bytes, .. } = prepare(studies, &limits)?;
+    let Prepared { mut queries, samples, catalog, mut sampler, generated, table_bytes, .. } = prepare(studies, &limits)?;
     let budgets = budgets.unwrap_or_else(|| FRONTIER.iter().map(|share| (table_bytes as f64 * share) as Bytes).collect());
     let candidates = generated.candidates;
     let mut oracle = whatif::Oracle::new(samples, &candidates, &catalog, &mut sampler);
+    oracle.rebase(&mut queries);
     let start = Instant::now();
     let points = select::frontier(
         &queries,
