@@ -317,9 +317,14 @@ mod tests {
         let one = read(&texts[..1], false);
         assert_eq!(one.conditions(), ["(deleted IS NULL)"], "another execution may have another constant");
         assert_eq!(one.restricted(), ["(data ->> 'a'::text)", "deleted", "id", "lower(title)", "state"]);
-        let categories = "state IN ('open', 'new') AND state <> 'lost' AND (done OR state = 'open') AND feeling = 'sad' AND NOT done";
+        let categories =
+            "state IN ('open', 'new') AND state <> 'lost' AND (done OR state = 'open') AND feeling = 'sad' AND NOT done";
         let of_categories = read(&[&format!("SELECT * FROM docs WHERE {categories} AND a IN (1, 2) AND at > '2024-01-05'")], true);
         assert_eq!(of_categories.conditions().len(), 5, "{:?}", of_categories.conditions());
+        Spi::run("CREATE TABLE few (a int, b text); INSERT INTO few SELECT i, 'b' || i FROM generate_series(1, 8) i").unwrap();
+        let unknown = [study(&sample("SELECT * FROM few WHERE b = 'b1' AND a > 2"), &mut Expressions::default()).unwrap()];
+        let unknown = common(unknown.to_vec(), true, &Expressions::default()).unwrap();
+        assert_eq!(unknown.relations[0].conditions, [], "nobody has counted the values");
         let prepared = Sample {
             parameters: vec![Parameter { type_oid: pg_sys::INT4OID, value: Some("7".into()), known: true }],
             ..sample("SELECT * FROM docs WHERE state = 'open' AND id = $1")

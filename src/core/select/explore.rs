@@ -157,12 +157,7 @@ struct Round<'p, 'm, 'o> {
 impl Round<'_, '_, '_> {
     /// Plans for less and less storage: without the largest of what was used, and what is as large on its table, again and again. What
     /// is `free` stays.
-    fn relax(
-        &mut self,
-        mut left: Vec<CandidateIdx>,
-        mut used: Vec<CandidateIdx>,
-        free: &[CandidateIdx],
-    ) -> Result<(), Cancelled> {
+    fn relax(&mut self, mut left: Vec<CandidateIdx>, mut used: Vec<CandidateIdx>, free: &[CandidateIdx]) -> Result<(), Cancelled> {
         for _ in 0..MAX_RELAXED {
             let items = &self.problem.items;
             let paid = used.iter().copied().filter(|c| !free.contains(c));
