@@ -1,6 +1,6 @@
 //! The planner as the judge of what a query costs with a set of candidates.
 
-use super::{Hypothetical, Planned, Sample, plan, prices};
+use super::{Hypothetical, Planned, Sample, Sampler, plan, prices};
 use crate::pg::error::Error;
 use crate::pg::solver;
 use indexpilot_core::candidate::Candidate;
@@ -20,10 +20,10 @@ pub struct Oracle {
 impl Oracle {
     /// `samples[query]` are the statements to plan for the query; `candidates` in the order in which [`CandidateIdx`] counts them, on
     /// tables of the snapshot.
-    pub fn new(samples: Vec<Vec<Sample>>, candidates: &[Candidate], catalog: &Catalog) -> Self {
-        let resolved = |c: &Candidate| {
+    pub fn new(samples: Vec<Vec<Sample>>, candidates: &[Candidate], catalog: &Catalog, sampler: &mut Sampler) -> Self {
+        let mut resolved = |c: &Candidate| {
             let table = catalog.table(c.def.table)?;
-            match Hypothetical::of(&c.def, table) {
+            match Hypothetical::of(&c.def, table, sampler) {
                 Ok(index) => Some(index),
                 Err(error) => {
                     pgrx::debug1!("indexpilot: whatif: {} is left out: {error}", ddl::describe(&c.def, table));
@@ -31,7 +31,7 @@ impl Oracle {
                 }
             }
         };
-        Oracle { samples, candidates: candidates.iter().map(resolved).collect() }
+        Oracle { samples, candidates: candidates.iter().map(&mut resolved).collect() }
     }
 
     /// Those of the candidates that the server would make.

@@ -247,6 +247,8 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     for table in catalog.tables.values_mut().filter(|t| !wanted.is_empty() && !wanted.contains(&t.rel.0)) {
         table.refused = Some("the caller asked for other tables".into());
     }
+    let mut sampler = whatif::Sampler::default();
+    sampler.measure(&mut catalog, &queries);
     rows::of_queries(&mut catalog, &queries, guc::candidate_min_table_size());
     let budget = limits
         .budget
@@ -261,7 +263,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
             min_expression: guc::candidate_min_expression(),
         },
     );
-    let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog);
+    let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog, &mut sampler);
     let start = Instant::now();
     let selection = select::solve(
         &queries,
