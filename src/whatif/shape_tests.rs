@@ -5,7 +5,7 @@ use pgrx::pg_schema;
 #[pg_schema]
 mod tests {
     use crate::pg::{catalog, role};
-    use crate::whatif::{Expressions, Hypothetical, Parameter, Sample, common, plan, study};
+    use crate::whatif::{Expressions, Hypothetical, Parameter, Sample, Sampler, common, plan, study};
     use indexpilot_core::model::{
         AccessMethod as A, ExistingIndex, FIRST_EXPRESSION, IndexDef, Key, OpClass as O, Predicate, PredicateKind as K, QueryShape,
         RelId, RelationUse, TableInfo,
@@ -376,7 +376,8 @@ mod tests {
             let found = Read::of(&query);
             assert!(!found.usage.predicates.is_empty(), "{condition}");
             let considered = |def: IndexDef| {
-                let index = Hypothetical::of(&def, &found.table).unwrap_or_else(|e| panic!("{condition}: {def:?}: {e}"));
+                let index = Hypothetical::of(&def, &found.table, &mut Sampler::default())
+                    .unwrap_or_else(|e| panic!("{condition}: {def:?}: {e}"));
                 let planned = plan(&query, std::slice::from_ref(&index), &[], true).unwrap();
                 assert_eq!(planned.considered, [0], "{condition}: {}\n{}", index.description, planned.explain.unwrap());
             };
