@@ -1,6 +1,7 @@
 //! The planner as the judge of what a query costs with a set of candidates.
 
-use super::{Hypothetical, Planned, Sample, Sampler, plan, prices};
+use super::cache::{self, Surroundings};
+use super::{Hypothetical, Planned, Sample, Sampler};
 use crate::pg::error::Error;
 use crate::pg::solver;
 use indexpilot_core::candidate::Candidate;
@@ -9,12 +10,16 @@ use indexpilot_core::model::{CandidateIdx, Catalog, QueryIdx};
 use indexpilot_core::whatif::{Access, CostOracle, PlanCost, Unplannable};
 use std::rc::Rc;
 
+/// Candidates that the server would make, the indexes that they are, and the identities of these.
+type Resolved = (Vec<CandidateIdx>, (Vec<Rc<Hypothetical>>, Vec<u64>));
+
 /// Plans the samples of queries with candidates. A query costs the mean of its samples' costs.
 pub struct Oracle {
     /// Samples by query.
     samples: Vec<Vec<Sample>>,
-    /// `None` for one that the server would not make, so that no query gains by it.
-    candidates: Vec<Option<Rc<Hypothetical>>>,
+    /// With their identities; `None` for one that the server would not make, so that no query gains by it.
+    candidates: Vec<Option<(Rc<Hypothetical>, u64)>>,
+    around: Surroundings,
 }
 
 impl Oracle {
@@ -24,18 +29,21 @@ impl Oracle {
         let mut resolved = |c: &Candidate| {
             let table = catalog.table(c.def.table)?;
             match Hypothetical::of(&c.def, table, sampler) {
-                Ok(index) => Some(index),
+                Ok(index) => {
+                    let identity = cache::identity(&index);
+                    Some((index, identity))
+                }
                 Err(error) => {
                     pgrx::debug1!("indexpilot: whatif: {} is left out: {error}", ddl::describe(&c.def, table));
                     None
                 }
             }
         };
-        Oracle { samples, candidates: candidates.iter().map(&mut resolved).collect() }
+        Oracle { samples, candidates: candidates.iter().map(&mut resolved).collect(), around: Surroundings::now() }
     }
 
-    /// Those of the candidates that the server would make.
-    fn resolved(&self, with: &[CandidateIdx]) -> (Vec<CandidateIdx>, Vec<Rc<Hypothetical>>) {
+    /// Those of the candidates that the server would make, with their identities.
+    fn resolved(&self, with: &[CandidateIdx]) -> Resolved {
         let resolved = |c: &CandidateIdx| self.candidates.get(*c).cloned().flatten().map(|index| (*c, index));
         with.iter().filter_map(resolved).unzip()
     }
@@ -47,10 +55,10 @@ impl CostOracle for Oracle {
         if samples.is_empty() {
             return Err(Unplannable { sqlstate: "55000".to_owned(), message: "no sample of the query was captured".to_owned() });
         }
-        let (with, indexes) = self.resolved(with);
+        let (with, (indexes, identities)) = self.resolved(with);
         let (mut total, mut used, mut leaves) = (0.0, Vec::new(), Vec::new());
         for (at, sample) in samples.iter().enumerate() {
-            let planned = plan(sample, &indexes, &[], false).map_err(refusal)?;
+            let planned = cache::plan(&self.around, sample, &indexes, &identities, &[], false).map_err(refusal)?;
             let Planned { cost, used: positions, .. } = planned;
             total += cost;
             // The first sample, which is also the one that is priced, stands for the others.
@@ -69,8 +77,8 @@ impl CostOracle for Oracle {
 
     fn prices(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<Vec<Access>, Unplannable> {
         let Some(sample) = self.samples.get(query).and_then(|s| s.first()) else { return Ok(Vec::new()) };
-        let (with, indexes) = self.resolved(with);
-        let mut accesses = prices(sample, &indexes).map_err(refusal)?;
+        let (with, (indexes, identities)) = self.resolved(with);
+        let mut accesses = cache::prices(&self.around, sample, &indexes, &identities).map_err(refusal)?;
         for access in &mut accesses {
             access.index = access.index.and_then(|p| with.get(p).copied());
         }
