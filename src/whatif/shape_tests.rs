@@ -5,7 +5,7 @@ use pgrx::pg_schema;
 #[pg_schema]
 mod tests {
     use crate::pg::{catalog, role};
-    use crate::whatif::{Expressions, Hypothetical, Parameter, Sample, common, plan, study};
+    use crate::whatif::{Expressions, Hypothetical, Parameter, Sample, Sampler, common, plan, study};
     use indexpilot_core::model::{
         AccessMethod as A, ExistingIndex, FIRST_EXPRESSION, IndexDef, Key, OpClass as O, Predicate, PredicateKind as K, QueryShape,
         RelId, RelationUse, TableInfo,
@@ -321,6 +321,10 @@ mod tests {
             "state IN ('open', 'new') AND state <> 'lost' AND (done OR state = 'open') AND feeling = 'sad' AND NOT done";
         let of_categories = read(&[&format!("SELECT * FROM docs WHERE {categories} AND a IN (1, 2) AND at > '2024-01-05'")], true);
         assert_eq!(of_categories.conditions().len(), 5, "{:?}", of_categories.conditions());
+        Spi::run("CREATE TABLE few (a int, b text); INSERT INTO few SELECT i, 'b' || i FROM generate_series(1, 8) i").unwrap();
+        let unknown = [study(&sample("SELECT * FROM few WHERE b = 'b1' AND a > 2"), &mut Expressions::default()).unwrap()];
+        let unknown = common(unknown.to_vec(), true, &Expressions::default()).unwrap();
+        assert_eq!(unknown.relations[0].conditions, [], "nobody has counted the values");
         let prepared = Sample {
             parameters: vec![Parameter { type_oid: pg_sys::INT4OID, value: Some("7".into()), known: true }],
             ..sample("SELECT * FROM docs WHERE state = 'open' AND id = $1")
@@ -372,7 +376,7 @@ mod tests {
             let found = Read::of(&query);
             assert!(!found.usage.predicates.is_empty(), "{condition}");
             let considered = |def: IndexDef| {
-                let index = Hypothetical::of(&def, &found.table, &mut crate::whatif::Sampler::default())
+                let index = Hypothetical::of(&def, &found.table, &mut Sampler::default())
                     .unwrap_or_else(|e| panic!("{condition}: {def:?}: {e}"));
                 let planned = plan(&query, std::slice::from_ref(&index), &[], true).unwrap();
                 assert_eq!(planned.considered, [0], "{condition}: {}\n{}", index.description, planned.explain.unwrap());

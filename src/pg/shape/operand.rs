@@ -181,13 +181,15 @@ impl Reader {
             let mut is_default = false;
             let distinct = pg_sys::get_variable_numdistinct(&mut data, &mut is_default);
             let mut null_frac = 0.0;
+            // Without a tuple the number is a guess even where the planner does not say so, as for small tables.
+            let known = !is_default && !data.statsTuple.is_null();
             if !data.statsTuple.is_null() {
                 null_frac = f64::from((*pg_sys::GETSTRUCT(data.statsTuple).cast::<pg_sys::FormData_pg_statistic>()).stanullfrac);
                 if let Some(free) = data.freefunc {
                     pg_sys::ffi::pg_guard_ffi_boundary(|| free(data.statsTuple));
                 }
             }
-            Examined { distinct, null_frac, known: !is_default }
+            Examined { distinct, null_frac, known }
         }
     }
 }
