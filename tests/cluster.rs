@@ -34,3 +34,5 @@ mod orders;
 mod profile;
 #[path = "cluster/smoke.rs"]
 mod smoke;
+#[path = "cluster/whatif_hypopg.rs"]
+mod whatif_hypopg;

@@ -19,3 +19,14 @@ EXPLAIN (COSTS OFF) SELECT * FROM shop.orders WHERE id = 42;
 SELECT * FROM indexpilot.what_if('SELECT 1/0 FROM shop.orders WHERE customer_id = 1', ARRAY['CREATE INDEX ON shop.orders (customer_id)']);
 EXPLAIN (COSTS OFF) SELECT * FROM shop.orders WHERE customer_id = 42;
 SELECT count(*) AS indexes FROM pg_index WHERE indrelid = 'shop.orders'::regclass;
+-- every form of index that the server can build; the primary key is hidden, so that it does not serve
+SELECT form, indexes_used
+  FROM (VALUES (1, '(lower(status), id)', 'lower(status) = ''x'''),
+               (2, '(id) WHERE status = ''new''', 'status = ''new'' AND id < 100'),
+               (3, 'USING hash (customer_id)', 'customer_id = 42'),
+               (4, 'USING brin (id)', 'id + 0 > 0 AND id < 100'),
+               (5, 'USING gin (to_tsvector(''simple'', status))', 'to_tsvector(''simple'', status) @@ ''x'''),
+               (6, '(status text_pattern_ops)', 'status LIKE ''xyz%''')) AS v (n, form, condition),
+       indexpilot.what_if('SELECT * FROM shop.orders WHERE ' || condition, ARRAY['CREATE INDEX ON shop.orders ' || form],
+                          ARRAY['shop.orders_pkey'::regclass])
+ ORDER BY n;

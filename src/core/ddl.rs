@@ -59,30 +59,6 @@ pub fn foreign_key_check(table: &TableInfo, columns: &[AttNum], quote: &dyn Fn(&
     format!("SELECT 1 FROM ONLY {name} x WHERE {} FOR KEY SHARE OF x", conditions.join(" AND "))
 }
 
-/// The name as the server prints it in an expression: in quotes unless it is a plain word that is no keyword.
-pub fn identifier(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain && KEYWORDS.split_whitespace().all(|k| k != name) {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
-}
-
-/// Words that are not plain names (kwlist.h of PostgreSQL 18, all but the unreserved).
-const KEYWORDS: &str = "all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case \
-    cast char character check coalesce collate collation column concurrently constraint create cross current_catalog current_date \
-    current_role current_schema current_time current_timestamp current_user dec decimal default deferrable desc distinct do else end \
-    except exists extract false fetch float for foreign freeze from full grant greatest group grouping having ilike in initially inner \
-    inout int integer intersect interval into is isnull join json json_array json_arrayagg json_exists json_object json_objectagg \
-    json_query json_scalar json_serialize json_table json_value lateral leading least left like limit localtime localtimestamp \
-    merge_action national natural nchar none normalize not notnull null nullif numeric offset on only or order out outer overlaps \
-    overlay placing position precision primary real references returning right row select session_user setof similar smallint some \
-    substring symmetric system_user table tablesample then time timestamp to trailing treat trim true union unique user using values \
-    varchar variadic verbose when where window with xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse \
-    xmlpi xmlroot xmlserialize xmltable";
-
 /// The definition for messages: `crm.contacts (tenant_id, created DESC) INCLUDE (name)`.
 pub fn describe(def: &IndexDef, table: &TableInfo) -> String {
     let mut text = format!("{}.{} ", table.schema, table.name);

@@ -235,8 +235,14 @@ pub struct SearchKeys {
     pub per_row: f64,
     /// Different keys in the whole table.
     pub distinct: f64,
-    /// Average width of a key in bytes.
+    /// Average width of a key in bytes, as the index stores it.
     pub width: f64,
+    /// How far the keys come in their order when the table is read from its beginning, 0 to 1.
+    #[serde(default)]
+    pub in_order: f64,
+    /// How the rows are spread over the keys: so many keys that so many rows have each. Empty when not known; then all alike.
+    #[serde(default)]
+    pub classes: Vec<(f64, f64)>,
 }
 
 /// An index that exists.

@@ -323,15 +323,21 @@ fn definition(rel: RelId, i: &IndexRow, columns: &[ColumnRow], expressions: &Exp
         });
     }
     let def = IndexDef::new(rel, keys, i.columns.iter().skip(i.keys).copied()).by(method);
-    let condition = conjunction(&computed.conditions);
-    Some(if condition.is_empty() { def } else { def.partial(&condition) })
+    Some(match conjunction(&computed.conditions) {
+        Some(condition) => def.partial(&condition),
+        None => def,
+    })
 }
 
-/// Conditions that hold together, always in the same order.
-fn conjunction(conditions: &[String]) -> String {
+/// Conditions that hold together, always in the same order; `None` of none.
+fn conjunction(conditions: &[String]) -> Option<String> {
     let mut sorted: Vec<&str> = conditions.iter().map(String::as_str).collect();
     sorted.sort_unstable();
-    sorted.join(" AND ")
+    match sorted[..] {
+        [] => None,
+        [one] => Some(one.to_owned()),
+        _ => Some(format!("({})", sorted.join(" AND "))),
+    }
 }
 
 /// Why no index may be made on the table, in words that fit after "because".

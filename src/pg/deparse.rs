@@ -4,9 +4,9 @@
 //! An expression is a live one of the planner or of the relation cache; its columns are numbered by a range table entry of the table.
 
 use super::spi::SettingScope;
-use super::{compat, node};
+use super::{compat, encoding};
 use pgrx::pg_sys::{self, NodeTag as T};
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 
 /// Longer texts would make no index that anybody wants.
 const MAX_TEXT: usize = 1000;
@@ -99,7 +99,13 @@ pub unsafe fn text(expression: *mut pg_sys::Node, rti: i32, table: pg_sys::Oid) 
             pg_sys::ChangeVarNodes(copy, rti, 1, 0);
         }
         let context = pg_sys::deparse_context_for(name, table);
-        let text = node::text(pg_sys::deparse_expression(copy, context, false, false))?;
-        (text.len() <= MAX_TEXT).then_some(text)
+        let printed = pg_sys::deparse_expression(copy, context, false, false);
+        let bytes = (!printed.is_null()).then(|| CStr::from_ptr(printed).to_bytes())?;
+        if bytes.len() > MAX_TEXT {
+            return None;
+        }
+        // What does not come back as it was would be another expression.
+        let text = encoding::to_utf8(bytes);
+        encoding::to_server(&text).is_ok_and(|back| back.to_bytes() == bytes).then_some(text)
     }
 }

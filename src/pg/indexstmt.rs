@@ -96,6 +96,8 @@ pub struct ResolvedIndex {
     pub share: f64,
     /// Columns that expressions and condition read, with their types.
     pub reads: Vec<(AttNum, pg_sys::Oid)>,
+    /// The code in it is the server's, a superuser's or the table owner's.
+    pub owner_may_run: bool,
 }
 
 /// Looks up what the statement means to `role` with names looked up in `path`. Expressions are evaluated as far as they are constant, so it
@@ -219,13 +221,14 @@ impl<'a> Resolver<'a> {
             let (mut columns, mut keys) = (Vec::new(), Vec::new());
             let mut expressions: *mut pg_sys::List = std::ptr::null_mut();
             let mut reads: *mut pg_sys::Bitmapset = std::ptr::null_mut();
+            let mut owner_may_run = true;
             for element in elements {
                 let (mut column, expression) = self.column(element)?;
                 let key = self.key(element, &column)?;
                 column.returns = self.returns(&key, columns.is_empty());
                 if !expression.is_null() {
                     expressions = pg_sys::lappend(expressions, expression.cast());
-                    self.check_code(expression)?;
+                    owner_may_run &= self.check_code(expression)?;
                     if pg_sys::contain_mutable_functions_after_planning(pg_sys::copyObjectImpl(expression.cast()).cast()) {
                         return Err(self.incapable("functions in index expression must be marked IMMUTABLE"));
                     }
@@ -244,7 +247,7 @@ impl<'a> Resolver<'a> {
             }
             let predicate = (*self.stmt).whereClause;
             if !predicate.is_null() {
-                self.check_code(predicate)?;
+                owner_may_run &= self.check_code(predicate)?;
                 if pg_sys::contain_mutable_functions_after_planning(pg_sys::copyObjectImpl(predicate.cast()).cast()) {
                     return Err(self.incapable("functions in index predicate must be marked IMMUTABLE"));
                 }
@@ -266,6 +269,7 @@ impl<'a> Resolver<'a> {
                 predicate_text,
                 share,
                 reads,
+                owner_may_run,
             })
         }
     }
@@ -423,19 +427,29 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Refuses code that is neither the server's, a superuser's nor the role's own, when the role did not write the statement itself.
+    /// Code in an expression that is neither the server's, a superuser's nor the role's own.
     ///
     /// # Safety
     /// `tree` is an analysed expression.
-    unsafe fn check_code(&self, tree: *mut pg_sys::Node) -> Result<()> {
-        if self.author == Author::Role {
-            return Ok(());
-        }
-        let mut search = Foreign { role: self.role, function: None };
+    unsafe fn foreign_code(&self, tree: *mut pg_sys::Node, role: pg_sys::Oid) -> Option<pg_sys::Oid> {
+        let mut search = Foreign { role, function: None };
         // SAFETY: the walker calls back with nodes of the tree.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| visit_code(tree, (&raw mut search).cast())) };
+        search.function
+    }
+
+    /// Refuses such code when the role did not write the statement itself. Says whether the table's owner may be made to run it.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn check_code(&self, tree: *mut pg_sys::Node) -> Result<bool> {
+        // SAFETY: as the caller promises.
         unsafe {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| visit_code(tree, (&raw mut search).cast()));
-            let Some(function) = search.function else { return Ok(()) };
+            if self.author == Author::Role {
+                let owner = catalog::owner(RelId(self.table.to_u32()));
+                return Ok(owner.is_some_and(|owner| self.foreign_code(tree, owner).is_none()));
+            }
+            let Some(function) = self.foreign_code(tree, self.role) else { return Ok(true) };
             let name = node::text(pg_sys::get_func_name(function)).unwrap_or_else(|| function.to_u32().to_string());
             Err(Error::new(Kind::Privilege, format!("function {name} may not be run to plan with a hypothetical index"))
                 .detail("Its owner is neither a superuser nor the role that the index would be made for."))

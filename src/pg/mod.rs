@@ -25,6 +25,7 @@ pub mod references;
 pub mod relinfo;
 pub mod role;
 pub mod rows;
+pub mod sampling;
 pub mod session;
 pub mod setting;
 pub mod shape;

@@ -91,3 +91,28 @@ pub fn family(opclass: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: a catalog lookup; callers have just found the operator class.
     unsafe { pg_sys::get_opclass_family(opclass) }
 }
+
+/// An index may return rows in the order of the operator's results, such as distances: what it compares with changes from query to
+/// query.
+pub fn measures_distance(operator: pg_sys::Oid) -> bool {
+    // SAFETY: the cache's lists of operators in families are by operator; its members are rows of pg_amop.
+    unsafe {
+        let list = pg_sys::SearchSysCacheList(
+            pg_sys::SysCacheIdentifier::AMOPOPID as i32,
+            1,
+            pg_sys::Datum::from(operator),
+            pg_sys::Datum::from(0usize),
+            pg_sys::Datum::from(0usize),
+        );
+        if list.is_null() {
+            return false;
+        }
+        let members = std::slice::from_raw_parts((*list).members.as_ptr(), (*list).n_members.max(0) as usize);
+        let found = members.iter().any(|member| {
+            let row = pg_sys::GETSTRUCT(&raw mut (**member).tuple).cast::<pg_sys::FormData_pg_amop>();
+            (*row).amoppurpose as u8 == pg_sys::AMOP_ORDER
+        });
+        pg_sys::ReleaseCatCacheList(list);
+        found
+    }
+}

@@ -4,7 +4,9 @@
 //! The functions run inside the planner, on its own structures, and allocate in the memory context that it plans in.
 
 use super::indexstmt::ResolvedIndex;
+use super::sampling::Statistics;
 use super::{compat, node};
+use indexpilot_core::model::AccessMethod;
 use indexpilot_core::size::Size;
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -193,7 +195,43 @@ pub unsafe fn am_cost(
             });
         }
         (*index).pages = all;
+        if (*index).relam == pg_sys::BRIN_AM_OID {
+            // Of a hypothetical index, brincostestimate counts one page more for the map of ranges than brinGetStats finds in a real one.
+            let (mut random, mut sequential) = (0.0, 0.0);
+            pg_sys::get_tablespace_page_costs((*index).reltablespace, &mut random, &mut sequential);
+            *startup -= sequential * loops;
+            *total += (random - sequential) * loops;
+        }
         pg_sys::pfree(am.cast());
+    }
+}
+
+/// Gives the planner statistics of an index's expression, or none. As with a real index, the values in them count for estimates with
+/// functions that could leak them only if the whole table may be read (examine_variable, selfuncs.c).
+///
+/// # Safety
+/// The arguments are those of `get_index_stats_hook`, for the index `def`.
+pub unsafe fn give_statistics(
+    root: *mut pg_sys::PlannerInfo,
+    def: &ResolvedIndex,
+    statistics: Option<&Statistics>,
+    found: *mut pg_sys::VariableStatData,
+) {
+    // SAFETY: the hook fills in tuple, function to free it and right. brincostestimate hands in a struct that is not initialised; of the
+    // others, btcostestimate's is empty and examine_variable's names the expression. The range table of the query holds each relation
+    // that is planned.
+    unsafe {
+        // Partial indexes tell nothing of the whole table, but of themselves.
+        let itself = || def.method == AccessMethod::Btree && (*found).var.is_null();
+        let statistics = statistics.filter(|_| def.predicate.is_none() || itself());
+        let table = pg_sys::Oid::from(def.table.0);
+        (*found).statsTuple = statistics.map_or(std::ptr::null_mut(), |s| s.tuple());
+        (*found).freefunc = statistics.map(|_| Statistics::release as unsafe extern "C-unwind" fn(pg_sys::HeapTuple));
+        let user = pg_sys::GetUserId();
+        let hidden_rows = node::list::<pg_sys::RangeTblEntry>((*(*root).parse).rtable)
+            .any(|entry| (*entry).relid == table && !(*entry).securityQuals.is_null());
+        (*found).acl_ok = statistics.is_none()
+            || (!hidden_rows && pg_sys::pg_class_aclcheck(table, user, pg_sys::ACL_SELECT) == pg_sys::AclResult::ACLCHECK_OK);
     }
 }
 

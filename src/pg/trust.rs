@@ -85,7 +85,8 @@ impl Drop for Guard {
     }
 }
 
-fn is_privileged(role: pg_sys::Oid) -> bool {
+/// The role is as mighty as a superuser.
+pub fn is_privileged(role: pg_sys::Oid) -> bool {
     // SAFETY: catalog lookups; superusers are members of every role.
     PRIVILEGED.iter().any(|of| unsafe { pg_sys::is_member_of_role(role, pg_sys::Oid::from(*of)) })
 }

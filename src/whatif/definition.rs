@@ -1,11 +1,13 @@
 //! Indexes that do not exist: what a CREATE INDEX statement means, and how big the index would be.
 
+use super::sampler::{Reader, Sampler, key_sql};
 use crate::guc;
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::indexstmt::{self, Author, ResolvedIndex};
+use crate::pg::sampling::Statistics;
 use crate::pg::{catalog, planner, role, rows};
 use indexpilot_core::ddl;
-use indexpilot_core::model::{AttNum, ColumnInfo, FIRST_EXPRESSION, IndexDef, Key, OpClass, RelId, TableInfo};
+use indexpilot_core::model::{AccessMethod, AttNum, ColumnInfo, FIRST_EXPRESSION, IndexDef, Key, OpClass, RelId, TableInfo};
 use indexpilot_core::size::{self, Size};
 use std::ffi::CString;
 use std::rc::Rc;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 /// Longest identifier in bytes (`NAMEDATALEN` - 1).
 const MAX_NAME: usize = 63;
 /// Where names of statements that we write ourselves are looked up: all that is not the server's own is qualified in them.
-const OWN_PATH: &std::ffi::CStr = c"pg_catalog, pg_temp";
+pub(super) const OWN_PATH: &std::ffi::CStr = c"pg_catalog, pg_temp";
 
 /// An index that does not exist and can be planned with.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Hypothetical {
     pub size: Size,
     /// Pages of a gin index without its posting trees; `None` for the other access methods.
     pub entry_pages: Option<f64>,
+    /// Of the keys that are expressions, as far as they could be sampled.
+    statistics: Vec<Option<Rc<Statistics>>>,
     /// The definition for messages, as `ddl::describe` writes it.
     pub description: String,
     /// The name under which EXPLAIN shows it.
@@ -42,27 +46,46 @@ impl Hypothetical {
         let table = tables.table(index.table).ok_or_else(|| gone(index.table))?;
         let (def, mut table) = definition(&index, table.clone());
         table.sample = rows::sample(&table, &def.columns().collect(), rows::PATIENCE).map(Arc::new);
-        Ok(Rc::new(Hypothetical::new(index, def, &table)))
+        let mut sampler = Sampler::default();
+        let reader = Reader::for_caller(&index, &path);
+        let statistics = reader.map(|reader| sampled(&index, &def, &mut table, &mut sampler, &reader)).unwrap_or_default();
+        Ok(Rc::new(Hypothetical::new(index, def, &table, statistics)))
     }
 
     /// The index `def` of a snapshot, as the owner of its table would make it.
     ///
     /// # Errors
     /// As [`indexstmt::resolve`].
-    pub fn of(def: &IndexDef, table: &TableInfo) -> Result<Rc<Self>> {
+    pub fn of(def: &IndexDef, table: &TableInfo, sampler: &mut Sampler) -> Result<Rc<Self>> {
         let statement = ddl::create_index(def, table, &catalog::quote, false);
         let owner = catalog::owner(def.table).ok_or_else(|| gone(def.table))?;
         let index = indexstmt::resolve(&statement, owner, Author::Others, OWN_PATH, guc::whatif_timeout())?;
         if index.table != def.table {
             return Err(gone(def.table));
         }
-        Ok(Rc::new(Hypothetical::new(index, def.clone(), table)))
+        let reader = Reader::for_owner(&index);
+        let expressions = |reader: &Reader<'_>| {
+            (0..index.keys.len())
+                .map(|key| {
+                    let sql = key_sql(&index, key).filter(|_| index.columns[key].attnum == 0)?;
+                    sampler.expression(&index, key, &sql, table, reader)
+                })
+                .collect()
+        };
+        let statistics = reader.as_ref().map(expressions).unwrap_or_default();
+        Ok(Rc::new(Hypothetical::new(index, def.clone(), table, statistics)))
     }
 
-    fn new(index: ResolvedIndex, def: IndexDef, table: &TableInfo) -> Self {
+    /// Statistics of the key number `key` (from 1), if it is an expression that was sampled.
+    pub fn statistics(&self, key: AttNum) -> Option<&Statistics> {
+        self.statistics.get(usize::try_from(key).ok()?.checked_sub(1)?)?.as_deref()
+    }
+
+    fn new(index: ResolvedIndex, def: IndexDef, table: &TableInfo, statistics: Vec<Option<Rc<Statistics>>>) -> Self {
         Hypothetical {
             size: size::of(&def, table),
-            entry_pages: None,
+            entry_pages: size::entry_pages(&def, table),
+            statistics,
             description: ddl::describe(&def, table),
             name: hypothetical_name(&def, table),
             index,
@@ -74,6 +97,34 @@ impl Hypothetical {
 fn gone(table: RelId) -> Error {
     Error::new(Kind::UndefinedTable, format!("table with OID {} does not exist", table.0))
         .detail("It was dropped or renamed while it was looked at.")
+}
+
+/// Samples what the statistics of the table do not tell, and writes it into the snapshot. Returns the statistics of the expressions.
+fn sampled(
+    index: &ResolvedIndex,
+    def: &IndexDef,
+    table: &mut TableInfo,
+    sampler: &mut Sampler,
+    reader: &Reader<'_>,
+) -> Vec<Option<Rc<Statistics>>> {
+    let mut all = Vec::with_capacity(def.keys.len());
+    for (at, key) in def.keys.iter().enumerate() {
+        let Some(sql) = key_sql(index, at) else { continue };
+        let found = if key.column >= FIRST_EXPRESSION { sampler.expression(index, at, &sql, table, reader) } else { None };
+        let searched = matches!(def.method, AccessMethod::Gin | AccessMethod::Gist | AccessMethod::Spgist);
+        let search = if searched { sampler.search(index, at, &sql, table, key.opclass, reader) } else { None };
+        if let Some(column) = table.columns.iter_mut().find(|c| c.attnum == key.column) {
+            if let Some(found) = &found {
+                column.avg_width = found.width;
+                column.n_distinct = found.n_distinct;
+                column.null_frac = found.null_frac;
+                column.correlation = found.correlation;
+            }
+            column.search.extend(search);
+        }
+        all.push(found);
+    }
+    all
 }
 
 /// The resolved index as a definition over the snapshot, to which its expressions and its condition are added.

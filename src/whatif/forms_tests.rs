@@ -16,13 +16,15 @@ mod tests {
         CREATE TABLE docs (id int NOT NULL, tenant int NOT NULL, kind text NOT NULL, title text NOT NULL, tags int[] NOT NULL,
                            body jsonb NOT NULL, words tsvector NOT NULL, at timestamptz NOT NULL, span int4range NOT NULL,
                            place point NOT NULL, address inet NOT NULL, price numeric NOT NULL, deleted_at timestamptz, flag boolean NOT NULL);
-        INSERT INTO docs SELECT i, i % 200, (ARRAY['new', 'paid', 'sent', 'done', 'void'])[1 + (i * 7919 % 100) / 30],
-            'Title ' || md5((i % 5000)::text), ARRAY[i % 100, i % 77, i % 1000],
-            jsonb_build_object('kind', i % 50, 'name', md5((i % 3000)::text), 'n', i),
-            to_tsvector('simple', 'w' || i % 500 || ' v' || i % 3000 || ' common u' || i),
-            timestamptz '2024-01-01' + i * interval '1 minute', int4range(i, i + 1 + i % 50), point(i % 317, i % 211),
-            ('10.' || i % 200 || '.' || i % 250 || '.' || i % 199)::inet, (i % 997) / 7.0,
-            CASE WHEN i % 10 <> 0 THEN timestamptz '2025-01-01' END, i % 20 = 0
+        CREATE FUNCTION h(i int, seed int, n int) RETURNS int LANGUAGE sql IMMUTABLE
+            AS 'SELECT (abs(hashint4extended(i, seed) % 1000003) % n)::int';
+        INSERT INTO docs SELECT i, h(i, 1, 200), (ARRAY['new', 'paid', 'sent', 'done', 'void'])[1 + h(i, 2, 100) / 24],
+            'Title ' || md5(h(i, 3, 5000)::text), ARRAY[h(i, 4, 100), h(i, 5, 77), h(i, 6, 1000)],
+            jsonb_build_object('kind', h(i, 7, 50), 'name', md5(h(i, 8, 3000)::text), 'n', i),
+            to_tsvector('simple', 'w' || h(i, 9, 500) || ' v' || h(i, 10, 3000) || ' common u' || i),
+            timestamptz '2024-01-01' + i * interval '1 minute', int4range(i, i + 1 + h(i, 11, 50)), point(h(i, 12, 317), h(i, 13, 211)),
+            ('10.' || h(i, 14, 200) || '.' || h(i, 15, 250) || '.' || h(i, 16, 199))::inet, h(i, 17, 15000) / 100.0,
+            CASE WHEN h(i, 18, 10) <> 0 THEN timestamptz '2025-01-01' END, h(i, 19, 20) = 0
             FROM generate_series(1, 40000) i;
         ANALYZE docs;";
 
@@ -119,6 +121,7 @@ mod tests {
             ("(tenant, at DESC)", "WHERE tenant = 7 ORDER BY at DESC LIMIT 10"),
             ("(tenant, at DESC NULLS LAST)", "WHERE tenant = 7 ORDER BY at DESC NULLS LAST LIMIT 10"),
             ("(at DESC)", "ORDER BY at LIMIT 3"),
+            ("(tenant) INCLUDE (price)", "SELECT sum(price) FROM docs WHERE tenant = 9"),
             ("(tenant, kind, at, price)", "SELECT price FROM docs WHERE tenant = 9 AND kind = 'paid' AND at < '2024-01-10'"),
             ("(kind, tenant, at, price, id)", "SELECT id FROM docs WHERE tenant = 9 AND kind = 'paid' ORDER BY at"),
             ("(tenant) WHERE deleted_at IS NULL", "WHERE tenant = 30 AND deleted_at IS NULL"),
@@ -126,12 +129,87 @@ mod tests {
             ("(id) WHERE flag", "WHERE flag AND id < 900"),
             ("(price) WHERE tenant < 20", "WHERE tenant < 10 AND price > 140"),
             ("(tenant, id) WHERE kind IN ('new', 'paid')", "WHERE kind = 'new' AND tenant = 3"),
+            ("(lower(title))", "WHERE lower(title) = 'title x'"),
+            ("(lower(title), tenant)", "WHERE lower(title) = 'title x' AND tenant = 5"),
+            ("((body ->> 'name'))", "WHERE body ->> 'name' = 'abc'"),
+            ("(((body ->> 'kind')::int))", "WHERE (body ->> 'kind')::int = 7"),
+            ("((tenant + id))", "WHERE tenant + id < 100"),
+            ("((price * 2)) WHERE deleted_at IS NULL", "WHERE price * 2 > 280 AND deleted_at IS NULL"),
             ("(title text_pattern_ops)", "WHERE title LIKE 'Title ab%'"),
             ("(title COLLATE \"C\")", "WHERE title COLLATE \"C\" < 'Title 1'"),
             ("(title COLLATE \"C\")", "WHERE title = 'Title 1'"),
             ("(deleted_at NULLS FIRST)", "WHERE deleted_at IS NULL ORDER BY deleted_at NULLS FIRST LIMIT 7"),
             ("(tags)", "WHERE tags = ARRAY[1,2,3]"),
+            ("(address)", "WHERE address << '10.5.0.0/16'"),
             ("(id)", "SELECT a.id FROM docs a JOIN docs b ON b.id = a.tenant WHERE a.kind = 'void' AND a.price < 3"),
+            ("(tenant, price)", "SELECT tenant, max(price) FROM docs GROUP BY tenant"),
+        ]);
+    }
+
+    #[pg_test]
+    fn p23_hash_and_brin_are_as_the_real_ones() {
+        compare(&[
+            ("USING hash (id)", "WHERE id = 77"),
+            ("USING hash (title)", "WHERE title = 'Title x'"),
+            ("USING hash (tenant)", "WHERE tenant = 3"),
+            ("USING hash (deleted_at)", "WHERE deleted_at = '2026-01-01'"),
+            ("USING hash (id) WHERE flag", "WHERE id = 40 AND flag"),
+            ("USING hash (lower(title))", "WHERE lower(title) = 'title x'"),
+            ("USING hash (tenant)", "SELECT a.id FROM docs a JOIN docs b ON b.tenant = a.id WHERE a.id < 3"),
+            ("USING brin (id)", "WHERE id BETWEEN 1000 AND 3000"),
+            ("USING brin (at)", "WHERE at < '2024-01-02'"),
+            ("USING brin (id, at)", "WHERE at < '2024-01-02' AND id > 5"),
+            ("USING brin (id int4_minmax_multi_ops)", "WHERE id BETWEEN 1000 AND 3000"),
+            ("USING brin ((id + 1))", "WHERE id + 1 < 1000"),
+            ("USING brin (span)", "WHERE span && int4range(500, 600)"),
+            ("USING brin (id) WHERE flag", "WHERE id < 900 AND flag"),
+        ]);
+    }
+
+    #[pg_test]
+    fn p23_gin_is_as_the_real_one() {
+        Spi::run("CREATE EXTENSION pg_trgm SCHEMA public; CREATE EXTENSION btree_gin SCHEMA public").unwrap();
+        compare(&[
+            ("USING gin (tags)", "WHERE tags @> ARRAY[7]"),
+            ("USING gin (tags)", "WHERE tags @> ARRAY[7, 8]"),
+            ("USING gin (tags)", "WHERE tags && ARRAY[7, 900]"),
+            ("USING gin (tags)", "WHERE tags = ARRAY[7, 7, 7]"),
+            ("USING gin (tags) WHERE flag", "WHERE tags @> ARRAY[40] AND flag"),
+            ("USING gin (body)", "WHERE body @> '{\"kind\": 7}'"),
+            ("USING gin (body)", "WHERE body ? 'kind' AND body @> '{\"n\": 700}'"),
+            ("USING gin (body jsonb_path_ops)", "WHERE body @> '{\"kind\": 7}'"),
+            ("USING gin (body jsonb_path_ops)", "WHERE body @> '{\"kind\": 7, \"n\": 107}'"),
+            ("USING gin (words)", "WHERE words @@ 'w7'"),
+            ("USING gin (words)", "WHERE words @@ 'w7 & v7'"),
+            ("USING gin (words)", "WHERE words @@ 'v70:*'"),
+            ("USING gin (to_tsvector('simple', title))", "WHERE to_tsvector('simple', title) @@ 'abc'"),
+            ("USING gin (title public.gin_trgm_ops)", "WHERE title LIKE '%abcd%'"),
+            ("USING gin (title public.gin_trgm_ops)", "WHERE title ILIKE '%abcde%'"),
+            ("USING gin (lower(title) public.gin_trgm_ops)", "WHERE lower(title) LIKE '%abcdefgh%'"),
+            ("USING gin (tenant, tags)", "WHERE tenant = 7 AND tags @> ARRAY[7]"),
+            ("USING gin (tags)", "SELECT a.id FROM docs a JOIN docs b ON b.tags @> ARRAY[a.id] WHERE a.id < 4"),
+        ]);
+    }
+
+    #[pg_test]
+    fn p23_gist_and_spgist_are_as_the_real_ones() {
+        Spi::run("CREATE EXTENSION pg_trgm SCHEMA public; CREATE EXTENSION btree_gist SCHEMA public").unwrap();
+        compare(&[
+            ("USING gist (span)", "WHERE span && int4range(500, 600)"),
+            ("USING gist (span)", "WHERE span @> 700"),
+            ("USING gist (place)", "WHERE place <@ box '((0,0),(9,9))'"),
+            ("USING gist (place)", "ORDER BY place <-> point '(5,5)' LIMIT 5"),
+            ("USING gist (address inet_ops)", "WHERE address << '10.5.0.0/16'"),
+            ("USING gist (words)", "WHERE words @@ 'w7'"),
+            ("USING gist (title public.gist_trgm_ops)", "WHERE title LIKE '%abcdef%'"),
+            ("USING gist (tenant, span)", "WHERE tenant = 7 AND span && int4range(500, 6000)"),
+            ("USING gist (span) INCLUDE (id)", "SELECT id FROM docs WHERE span && int4range(500, 600)"),
+            ("USING gist (span) WHERE flag", "WHERE span && int4range(500, 600) AND flag"),
+            ("USING spgist (place)", "WHERE place <@ box '((0,0),(9,9))'"),
+            ("USING spgist (title)", "WHERE title = 'Title x'"),
+            ("USING spgist (title)", "WHERE title ^@ 'Title abc'"),
+            ("USING spgist (span)", "WHERE span && int4range(500, 600)"),
+            ("USING spgist (address)", "WHERE address << '10.5.0.0/16'"),
         ]);
     }
 }

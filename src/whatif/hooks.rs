@@ -27,6 +27,7 @@ static PLANNER: Previous<PlannerHook> = Previous::new();
 static RELATION_INFO: Previous<RelationInfoHook> = Previous::new();
 static REL_PATHLIST: Previous<RelPathlistHook> = Previous::new();
 static INDEX_NAME: Previous<IndexNameHook> = Previous::new();
+static INDEX_STATS: Previous<IndexStatsHook> = Previous::new();
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 type PlannerHook = unsafe extern "C-unwind" fn(
@@ -38,6 +39,8 @@ type PlannerHook = unsafe extern "C-unwind" fn(
 type RelationInfoHook = unsafe extern "C-unwind" fn(*mut pg_sys::PlannerInfo, pg_sys::Oid, bool, *mut pg_sys::RelOptInfo);
 type RelPathlistHook =
     unsafe extern "C-unwind" fn(*mut pg_sys::PlannerInfo, *mut pg_sys::RelOptInfo, pg_sys::Index, *mut pg_sys::RangeTblEntry);
+type IndexStatsHook =
+    unsafe extern "C-unwind" fn(*mut pg_sys::PlannerInfo, pg_sys::Oid, pg_sys::AttrNumber, *mut pg_sys::VariableStatData) -> bool;
 type IndexNameHook = unsafe extern "C-unwind" fn(pg_sys::Oid) -> *const c_char;
 
 /// An index that is to be planned with although it does not exist.
@@ -184,6 +187,10 @@ pub fn init() {
             INDEX_NAME.set(hook);
         }
         pg_sys::explain_get_index_name_hook = Some(index_name);
+        if let Some(hook) = pg_sys::get_index_stats_hook {
+            INDEX_STATS.set(hook);
+        }
+        pg_sys::get_index_stats_hook = Some(index_stats);
         pg_sys::RegisterXactCallback(Some(transaction_ended), std::ptr::null_mut());
     }
 }
@@ -322,6 +329,37 @@ unsafe extern "C-unwind" fn cost(
     });
     // SAFETY: passes on what the planner handed in.
     unsafe { relinfo::am_cost(entry_pages, root, path, loops, startup, total, selectivity, correlation, pages) };
+}
+
+unsafe extern "C-unwind" fn index_stats(
+    root: *mut pg_sys::PlannerInfo,
+    index: pg_sys::Oid,
+    key: pg_sys::AttrNumber,
+    found: *mut pg_sys::VariableStatData,
+) -> bool {
+    // SAFETY: passes on what the server handed in.
+    unsafe {
+        if outermost() && hypothetical_stats(root, index, key, found) {
+            return true;
+        }
+        INDEX_STATS.get().is_some_and(|previous| previous(root, index, key, found))
+    }
+}
+
+/// Statistics of an expression of a hypothetical index; false for any other index.
+#[pg_guard]
+unsafe extern "C-unwind" fn hypothetical_stats(
+    root: *mut pg_sys::PlannerInfo,
+    index: pg_sys::Oid,
+    key: pg_sys::AttrNumber,
+    found: *mut pg_sys::VariableStatData,
+) -> bool {
+    let Some(hypothetical) = STATE.with_borrow(|s| s.injected.iter().find(|i| i.oid == index).map(|i| i.index.clone())) else {
+        return false;
+    };
+    // SAFETY: the arguments of this very hook.
+    unsafe { relinfo::give_statistics(root, &hypothetical.index, hypothetical.statistics(key), found) };
+    true
 }
 
 unsafe extern "C-unwind" fn rel_pathlist(

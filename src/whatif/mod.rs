@@ -9,8 +9,11 @@ mod forms_tests;
 mod harvest;
 mod hooks;
 mod oracle;
+#[cfg(any(test, feature = "pg_test"))]
+mod planner_tests;
 mod price;
 mod profile;
+mod sampler;
 mod shape;
 #[cfg(any(test, feature = "pg_test"))]
 mod shape_tests;
@@ -23,6 +26,7 @@ pub use definition::Hypothetical;
 pub use hooks::init;
 pub use oracle::Oracle;
 pub use profile::profile;
+pub use sampler::Sampler;
 pub use shape::{common, shape, study};
 
 use crate::guc;

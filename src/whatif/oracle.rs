@@ -1,7 +1,7 @@
 //! The planner as the judge of what a query costs with a set of candidates.
 
 use super::cache::{self, Surroundings};
-use super::{Hypothetical, Planned, Sample};
+use super::{Hypothetical, Planned, Sample, Sampler};
 use crate::pg::error::Error;
 use crate::pg::solver;
 use indexpilot_core::candidate::Candidate;
@@ -25,10 +25,10 @@ pub struct Oracle {
 impl Oracle {
     /// `samples[query]` are the statements to plan for the query; `candidates` in the order in which [`CandidateIdx`] counts them, on
     /// tables of the snapshot.
-    pub fn new(samples: Vec<Vec<Sample>>, candidates: &[Candidate], catalog: &Catalog) -> Self {
-        let resolved = |c: &Candidate| {
+    pub fn new(samples: Vec<Vec<Sample>>, candidates: &[Candidate], catalog: &Catalog, sampler: &mut Sampler) -> Self {
+        let mut resolved = |c: &Candidate| {
             let table = catalog.table(c.def.table)?;
-            match Hypothetical::of(&c.def, table) {
+            match Hypothetical::of(&c.def, table, sampler) {
                 Ok(index) => {
                     let identity = cache::identity(&index);
                     Some((index, identity))
@@ -39,7 +39,7 @@ impl Oracle {
                 }
             }
         };
-        Oracle { samples, candidates: candidates.iter().map(resolved).collect(), around: Surroundings::now() }
+        Oracle { samples, candidates: candidates.iter().map(&mut resolved).collect(), around: Surroundings::now() }
     }
 
     /// Those of the candidates that the server would make, with their identities.

@@ -15,6 +15,10 @@ pub struct Shaped {
     pub shape: QueryShape,
     /// Texts of its conditions and expressions that have a constant in them, by table.
     constants: BTreeSet<(RelId, String)>,
+    /// Those of conditions that compare with one of many values.
+    values: BTreeSet<(RelId, String)>,
+    /// What changes from one execution to the next is in parameters.
+    parameters: bool,
 }
 
 /// What a statement as it stands wants of its tables.
@@ -33,7 +37,8 @@ pub fn shape(sample: &Sample) -> Result<QueryShape> {
 /// As [`planner::with_statement`]; `Prerequisite` when the hooks are not installed.
 pub fn study(sample: &Sample, expressions: &mut Expressions) -> Result<Shaped> {
     let (relations, inserted, base_cost) = record(sample)?;
-    let constants = texts(&relations);
+    let constants = texts(&relations, |w| &w.constants);
+    let values = texts(&relations, |w| &w.values);
     // A value of a parameter looks like a constant of the text to the planner. An index must not depend on it.
     let bound = sample.parameters.iter().any(|p| p.known) && !constants.is_empty();
     let written = if bound { of_the_text(sample) } else { constants.clone() };
@@ -51,27 +56,34 @@ pub fn study(sample: &Sample, expressions: &mut Expressions) -> Result<Shaped> {
         .collect();
     relations.extend(inserted.into_iter().map(inserted_into));
     let constants = constants.intersection(&written).cloned().collect();
-    Ok(Shaped { shape: QueryShape { relations, base_cost }, constants })
+    Ok(Shaped { shape: QueryShape { relations, base_cost }, constants, values, parameters: !sample.parameters.is_empty() })
 }
 
 /// The shape of a query of which these are samples: that of the first with the mean of the costs. Of expressions and conditions with
-/// constants those remain that all samples have; of a single sample only when `certain` says that the query has no other constants.
+/// constants those remain that all samples have. In a statement with parameters the constants are part of the program. In one without,
+/// the next execution may compare with another value: conditions count there only if their constants are categories, such as states, and
+/// samples agree on them, or `certain` says that there is one sample because there is one statement.
 pub fn common(samples: Vec<Shaped>, certain: bool, expressions: &Expressions) -> Option<QueryShape> {
     let mean = samples.iter().map(|s| s.shape.base_cost).sum::<f64>() / samples.len().max(1) as f64;
-    let alone = samples.len() == 1;
     let mut rest = samples.into_iter();
     let first = rest.next()?;
     let rest: Vec<Shaped> = rest.collect();
-    let keep = |table: RelId, text: &str| {
+    let certain = certain || !rest.is_empty();
+    let agreed = |table: RelId, text: &str| {
         let entry = (table, text.to_owned());
-        !first.constants.contains(&entry) || if alone { certain } else { rest.iter().all(|s| s.constants.contains(&entry)) }
+        !first.constants.contains(&entry) || rest.iter().all(|s| s.constants.contains(&entry))
+    };
+    let proven = |table: RelId, text: &str| {
+        let entry = (table, text.to_owned());
+        let doubtful = if certain { first.values.contains(&entry) } else { first.constants.contains(&entry) };
+        first.parameters || !doubtful
     };
     let relations = first.shape.relations.iter().cloned().map(|mut usage| {
         let table = usage.rel;
-        usage.conditions.retain(|c| keep(table, &c.sql));
+        usage.conditions.retain(|c| agreed(table, &c.sql) && proven(table, &c.sql));
         renumber(usage, |column| {
             let text = expressions.of(table).iter().find(|e| e.attnum == column).map(|e| e.name.as_str());
-            (column < FIRST_EXPRESSION || text.is_some_and(|t| keep(table, t))).then_some(column)
+            (column < FIRST_EXPRESSION || text.is_some_and(|t| agreed(table, t))).then_some(column)
         })
     });
     Some(QueryShape { relations: relations.collect(), base_cost: mean })
@@ -85,14 +97,14 @@ fn record(sample: &Sample) -> Result<(Vec<Wanted>, Vec<RelId>, f64)> {
     })
 }
 
-fn texts(relations: &[Wanted]) -> BTreeSet<(RelId, String)> {
-    relations.iter().flat_map(|w| w.constants.iter().map(|text| (w.usage.rel, text.clone()))).collect()
+fn texts(relations: &[Wanted], of: impl Fn(&Wanted) -> &BTreeSet<String>) -> BTreeSet<(RelId, String)> {
+    relations.iter().flat_map(|w| of(w).iter().map(|text| (w.usage.rel, text.clone()))).collect()
 }
 
 /// What has a constant in it also when no parameter has a value; nothing when the statement cannot be planned so.
 fn of_the_text(sample: &Sample) -> BTreeSet<(RelId, String)> {
     let parameters = sample.parameters.iter().map(|p| Parameter { value: None, known: false, ..p.clone() }).collect();
-    record(&Sample { parameters, ..sample.clone() }).map(|(relations, ..)| texts(&relations)).unwrap_or_default()
+    record(&Sample { parameters, ..sample.clone() }).map(|(relations, ..)| texts(&relations, |w| &w.constants)).unwrap_or_default()
 }
 
 /// A table that is only written to: it offers an index nothing but work.

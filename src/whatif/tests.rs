@@ -6,7 +6,7 @@ use pgrx::pg_schema;
 mod tests {
     use crate::pg::error::Kind;
     use crate::pg::{catalog, role};
-    use crate::whatif::{Hypothetical, Oracle, Parameter, Planned, Sample, plan, shape};
+    use crate::whatif::{Hypothetical, Oracle, Parameter, Planned, Sample, Sampler, plan, shape};
     use indexpilot_core::candidate::Candidate;
     use indexpilot_core::model::{AttNum, IndexDef, Key, Predicate, PredicateKind, QueryShape, RelId, RelationUse};
     use indexpilot_core::whatif::CostOracle;
@@ -504,7 +504,7 @@ mod tests {
             .into();
         let catalog = catalog::snapshot(&[rel("orders")]).unwrap();
         let texts = ["SELECT * FROM orders WHERE customer_id = 42", "SELECT * FROM orders WHERE customer_id < 40"];
-        let mut oracle = Oracle::new(vec![texts.map(sample).into(), vec![]], &candidates, &catalog);
+        let mut oracle = Oracle::new(vec![texts.map(sample).into(), vec![]], &candidates, &catalog, &mut Sampler::default());
         let without = oracle.cost(0, &[]).unwrap();
         assert_eq!(without.cost, (base(texts[0]).cost + base(texts[1]).cost) / 2.0);
         let with = oracle.cost(0, &[0, 1]).unwrap();

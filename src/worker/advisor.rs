@@ -43,15 +43,15 @@ struct Study {
     calls: f64,
     total_ms: f64,
     samples: Vec<Sample>,
-    /// No execution of it has other constants than its samples.
-    complete: bool,
+    /// It was not captured: its one sample is the statement itself.
+    given: bool,
 }
 
 impl Study {
     /// The check of a foreign key, which the server runs itself.
     fn of_check(check: references::Check, id: i64, hours: f64) -> Self {
         let calls = check.checks_per_hour * hours;
-        Study { id, text: check.sample.text.clone(), calls, total_ms: 0.0, samples: vec![check.sample], complete: true }
+        Study { id, text: check.sample.text.clone(), calls, total_ms: 0.0, samples: vec![check.sample], given: true }
     }
 }
 
@@ -203,7 +203,7 @@ fn asked(
                 role: role::current(),
                 parameters: Vec::new(),
             }],
-            complete: true,
+            given: true,
         })
         .collect();
     for study in &studies {
@@ -235,7 +235,7 @@ fn in_query(error: Error, study: &Study) -> Error {
 /// What select is given.
 struct Prepared {
     queries: Vec<Query>,
-    samples: Vec<Vec<Sample>>,
+    oracle: whatif::Oracle,
     catalog: Catalog,
     generated: candidate::Generated,
     unplannable: Vec<(i64, String)>,
@@ -271,6 +271,8 @@ fn prepare(studies: Vec<Study>, limits: &Limits) -> Result<Prepared> {
     for table in catalog.tables.values_mut().filter(|t| !wanted.is_empty() && !wanted.contains(&t.rel.0)) {
         table.refused = Some("the caller asked for other tables".into());
     }
+    let mut sampler = whatif::Sampler::default();
+    sampler.measure(&mut catalog, &queries);
     rows::of_queries(&mut catalog, &queries, guc::candidate_min_table_size());
     let table_bytes = catalog.tables.values().filter(|t| t.refused.is_none()).map(|t| t.bytes).sum();
     let generated = candidate::generate(
@@ -283,7 +285,8 @@ fn prepare(studies: Vec<Study>, limits: &Limits) -> Result<Prepared> {
             min_expression: guc::candidate_min_expression(),
         },
     );
-    Ok(Prepared { queries, samples, catalog, generated, unplannable, table_bytes })
+    let oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog, &mut sampler);
+    Ok(Prepared { queries, oracle, catalog, generated, unplannable, table_bytes })
 }
 
 fn select_config(limits: &Limits, budget: Bytes) -> select::Config {
@@ -304,9 +307,8 @@ fn interrupted(e: select::SelectError) -> Error {
 
 /// The pure part of the chain, fed by the planner.
 fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
-    let Prepared { queries, samples, catalog, generated, unplannable, table_bytes } = prepare(studies, limits)?;
+    let Prepared { queries, mut oracle, catalog, generated, unplannable, table_bytes } = prepare(studies, limits)?;
     let budget = limits.budget.unwrap_or((table_bytes as f64 * guc::select_storage_share()) as Bytes);
-    let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog);
     let start = Instant::now();
     let selection = select::solve(
         &queries,
@@ -346,10 +348,9 @@ pub fn advise_frontier(
 ) -> Result<Vec<FrontierPoint>> {
     let _work = crate::pg::own::work();
     let (studies, limits) = asked(texts, weights, None, max_columns, time_limit_s)?;
-    let Prepared { queries, samples, catalog, generated, table_bytes, .. } = prepare(studies, &limits)?;
+    let Prepared { queries, mut oracle, catalog, generated, table_bytes, .. } = prepare(studies, &limits)?;
     let budgets = budgets.unwrap_or_else(|| FRONTIER.iter().map(|share| (table_bytes as f64 * share) as Bytes).collect());
     let candidates = generated.candidates;
-    let mut oracle = whatif::Oracle::new(samples, &candidates, &catalog);
     let start = Instant::now();
     let points = select::frontier(
         &queries,
@@ -395,7 +396,7 @@ fn measure(study: &Study, expressions: &mut Expressions) -> Result<(indexpilot_c
             Err(e) => failure = e,
         }
     }
-    whatif::common(shapes, study.complete, expressions).map(|shape| (shape, plannable)).ok_or(failure)
+    whatif::common(shapes, study.given, expressions).map(|shape| (shape, plannable)).ok_or(failure)
 }
 
 /// Writes into the snapshot what the genome knows of each field.
@@ -515,7 +516,7 @@ impl From<Template> for Study {
     fn from(t: Template) -> Self {
         let role = pg_sys::Oid::from(t.role_id);
         let samples = t.samples.into_iter().map(|s| stored(s, role)).collect();
-        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples, complete: t.calls <= 1.0 }
+        Study { id: t.id, text: t.query, calls: t.calls, total_ms: t.total_ms, samples, given: false }
     }
 }
 

@@ -1,11 +1,11 @@
 //! One index for several queries: candidates of the same table combined.
 
 use super::covering;
-use crate::model::{AccessMethod, Catalog, FIRST_EXPRESSION, IndexDef, QueryIdx, RelId};
+use crate::model::{AccessMethod, AttNum, Catalog, FIRST_EXPRESSION, IndexDef, QueryIdx, RelId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Candidates per table that are paired with one another, the best first.
-const MAX_PAIRED: usize = 40;
+const MAX_PAIRED: usize = 60;
 /// Merged candidates per table that are kept, and of these the ones that are paired once more.
 const MAX_MERGED: usize = 32;
 const MAX_PAIRED_AGAIN: usize = 12;
@@ -49,13 +49,20 @@ pub(super) fn merged(
     merged
 }
 
-/// The `most` best, each definition once.
+/// The `most` best, each definition once, of each leading column in turn: a few costly queries would have all of them else.
 fn best(mut parts: Vec<Part>, most: usize) -> Vec<Part> {
     parts.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.def.cmp(&b.def)));
     let mut seen = BTreeSet::new();
     parts.retain(|p| seen.insert(p.def.clone()));
-    parts.truncate(most);
-    parts
+    let mut turns: BTreeMap<Option<AttNum>, usize> = BTreeMap::new();
+    let mut turn = |p: &Part| {
+        let next = turns.entry(p.def.keys.first().map(|k| k.column)).or_default();
+        *next += 1;
+        *next
+    };
+    let mut parts: Vec<(usize, Part)> = parts.into_iter().map(|p| (turn(&p), p)).collect();
+    parts.sort_by_key(|(turn, _)| *turn);
+    parts.into_iter().take(most).map(|(_, p)| p).collect()
 }
 
 fn pairs(left: &[Part], right: &[Part], max_columns: usize, unknown: &dyn Fn(&IndexDef) -> bool) -> Vec<Part> {

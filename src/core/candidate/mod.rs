@@ -15,6 +15,8 @@ mod prune;
 mod score;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tpch;
 mod wants;
 
 pub use partial::note_conditions;
@@ -27,12 +29,12 @@ use wants::Wants;
 /// Candidates kept per use of a relation by a query: plain ones, covering ones, of some rows, and of other access methods.
 const MAX_PLAIN_PER_USE: usize = 10;
 const MAX_COVERING_PER_USE: usize = 6;
-const MAX_PARTIAL_PER_USE: usize = 4;
+const MAX_PARTIAL_PER_USE: usize = 6;
 const MAX_OTHER_PER_USE: usize = 4;
 /// Candidates kept in all, and on one table.
 const MAX_CANDIDATES: usize = 800;
-const MAX_PER_TABLE: usize = 120;
-/// So many of the best for each use of a table are kept before any other, however small the query's part in the workload is.
+const MAX_PER_TABLE: usize = 200;
+/// So many of the best of each kind for each use of a table are kept before any other, however small the query's part in the workload is.
 const SAFE_PER_USE: usize = 2;
 /// Candidates that one use is planned with, besides those that were made for it.
 const MAX_ASKED_PER_USE: usize = 24;
@@ -97,12 +99,12 @@ struct Found {
     scores: BTreeMap<IndexDef, f64>,
     /// The queries it was made for.
     wanted: BTreeMap<IndexDef, BTreeSet<QueryIdx>>,
-    /// Best place that a definition takes among those for the same use.
+    /// Best place that a definition takes among those of its kind for the same use.
     places: BTreeMap<IndexDef, usize>,
 }
 
 impl Found {
-    /// The candidates of one use.
+    /// The candidates of one kind for one use.
     fn add(&mut self, query: QueryIdx, importance: f64, scored: Vec<(f64, IndexDef)>) {
         for (place, (score, def)) in best(scored, usize::MAX).into_iter().enumerate() {
             let best_place = self.places.entry(def.clone()).or_insert(place);
@@ -120,7 +122,7 @@ pub fn generate(queries: &[Query], catalog: &Catalog, config: &Config) -> Genera
     let (allowed, mut rejected) = prune::fields(queries, &order, catalog, config);
     let importance = score::importance(queries);
     let shares = score::column_shares(queries, &order);
-    let tenants = partial::Tenants::heaviest(queries, &order, &importance, catalog);
+    let rules = partial::Rules::new(queries, &order, &importance, catalog);
 
     let mut found = Found::default();
     for &q in &order {
@@ -129,7 +131,7 @@ pub fn generate(queries: &[Query], catalog: &Catalog, config: &Config) -> Genera
             let Some(fields) = allowed.get(&wants.usage.rel) else { continue };
             let plain = btree::candidates(&wants, fields, &shares, config.max_columns);
             let covering = covering::candidates(&wants, fields, &plain, config.max_columns);
-            let partial = partial::candidates(&wants, fields, &shares, &tenants, config.max_columns);
+            let partial = partial::candidates(&wants, fields, &shares, &rules, config.max_columns);
             let other = other::candidates(&wants, fields);
             let kinds = [
                 (plain, MAX_PLAIN_PER_USE),
@@ -137,10 +139,10 @@ pub fn generate(queries: &[Query], catalog: &Catalog, config: &Config) -> Genera
                 (partial, MAX_PARTIAL_PER_USE),
                 (other, MAX_OTHER_PER_USE),
             ];
-            let scored = kinds
-                .into_iter()
-                .flat_map(|(defs, most)| varied(defs.into_iter().map(|d| (score::of_use(&d, &wants), d)).collect(), most));
-            found.add(q, importance[q], scored.collect());
+            for (defs, most) in kinds {
+                let scored = defs.into_iter().map(|d| (score::of_use(&d, &wants), d)).collect();
+                found.add(q, importance[q], varied(scored, most));
+            }
         }
     }
     foreign_keys(&mut found.scores, catalog, &allowed, config.max_columns);
@@ -150,8 +152,7 @@ pub fn generate(queries: &[Query], catalog: &Catalog, config: &Config) -> Genera
             found.scores.entry(def).or_insert(score);
         }
     }
-    let asked = |kept: Vec<(f64, IndexDef)>| asked(queries, catalog, kept, &found.wanted);
-    let candidates = asked(keep(found.scores, &found.places))
+    let candidates = asked(queries, catalog, keep(found.scores, &found.places), &found.wanted, &rules)
         .into_iter()
         .filter_map(|(def, queries)| Some(Candidate { size: size::of(&def, catalog.table(def.table)?), def, queries }));
     Generated { candidates: prune::dominated(candidates.collect()), rejected }
@@ -190,6 +191,7 @@ fn asked(
     catalog: &Catalog,
     kept: Vec<(f64, IndexDef)>,
     wanted: &BTreeMap<IndexDef, BTreeSet<QueryIdx>>,
+    rules: &partial::Rules,
 ) -> Vec<(IndexDef, Vec<QueryIdx>)> {
     let mut for_it: Vec<BTreeSet<QueryIdx>> = kept.iter().map(|(_, def)| wanted.get(def).cloned().unwrap_or_default()).collect();
     let mut on_table: BTreeMap<RelId, Vec<usize>> = BTreeMap::new();
@@ -199,7 +201,7 @@ fn asked(
     for (q, query) in queries.iter().enumerate() {
         for number in 0..query.shape.relations.len() {
             let Some(wants) = Wants::of(query, number, catalog) else { continue };
-            let useful = on_table.get(&wants.usage.rel).into_iter().flatten().filter(|i| wants.may_use(&kept[**i].1));
+            let useful = on_table.get(&wants.usage.rel).into_iter().flatten().filter(|i| wants.may_use(&kept[**i].1, rules));
             let scored = useful.map(|i| (score::of_use(&kept[*i].1, &wants), (kept[*i].1.clone(), *i))).collect();
             for (_, (_, i)) in best(scored, MAX_ASKED_PER_USE) {
                 for_it[i].insert(q);

@@ -1,45 +1,93 @@
-//! Indexes of those rows only that pass a condition: one that the query states without parameters, two that it states together, or,
-//! where most rows have no value in a column, that there is one.
+//! Indexes of those rows only that pass a condition which queries state without parameters, or two that they state together.
+//!
+//! An index for one value of many, or for a range that one query names, helps that query today; the next one names another. So a
+//! condition must be of the kind that stays: it compares a column of few values, asks for NULL, compares columns with one another, or
+//! several queries state it.
 
 use super::prune::Fields;
 use super::score::ColumnShares;
 use super::wants::Wants;
 use super::{btree, covering};
-use crate::model::{AttNum, Catalog, ColumnInfo, Condition, FIRST_EXPRESSION, IndexDef, Key, Query, RelId, RelationUse, TableInfo};
+use crate::model::{AttNum, Catalog, Condition, IndexDef, Key, PredicateKind, Query, RelId, RelationUse, TableInfo};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A condition that more of the rows pass makes an index hardly smaller.
 const MAX_SHARE: f64 = 0.9;
 /// Conditions of a use that are tried, the most selective first, and combined with one another.
 const MAX_CONDITIONS: usize = 4;
-/// A column with fewer NULLs gets no index of its values alone.
-const MIN_NULLS: f64 = 0.5;
+/// A column with more values is not one of few.
+const FEW_VALUES: f64 = 200.0;
 /// Tenants of a table that may get indexes of their own rows, the heaviest first.
 const MAX_TENANTS: usize = 3;
 
-/// Conditions on the tenant's key for which an index may be made.
-pub(super) struct Tenants(BTreeSet<(RelId, String)>);
+/// What the workload says of conditions.
+#[derive(Default)]
+pub(super) struct Rules {
+    /// Those on the tenant's key for which an index may be made: of the tenants with most of the workload.
+    tenants: BTreeSet<(RelId, String)>,
+    /// Those that several queries state.
+    repeated: BTreeSet<(RelId, String)>,
+    /// The columns that each reads, alone or as one of a pair.
+    columns: BTreeMap<(RelId, String), BTreeSet<AttNum>>,
+}
 
-impl Tenants {
-    /// Those that most of the workload states.
-    pub(super) fn heaviest(queries: &[Query], order: &[usize], importance: &[f64], catalog: &Catalog) -> Self {
-        let mut weight: BTreeMap<RelId, BTreeMap<&str, f64>> = BTreeMap::new();
+impl Rules {
+    pub(super) fn new(queries: &[Query], order: &[usize], importance: &[f64], catalog: &Catalog) -> Self {
+        let mut rules = Rules::default();
+        let mut tenants: BTreeMap<RelId, BTreeMap<&str, f64>> = BTreeMap::new();
+        let mut stated: BTreeMap<(RelId, &str), BTreeSet<usize>> = BTreeMap::new();
         for &q in order {
             for usage in &queries[q].shape.relations {
                 let Some(table) = catalog.table(usage.rel) else { continue };
-                for condition in usage.conditions.iter().filter(|c| of_tenant(c, table)) {
-                    *weight.entry(usage.rel).or_default().entry(&condition.sql).or_default() += importance[q];
+                for c in &usage.conditions {
+                    stated.entry((usage.rel, &c.sql)).or_default().insert(q);
+                    rules.columns.insert((usage.rel, c.sql.clone()), c.columns.iter().copied().collect());
+                    if of_tenant(c, table) {
+                        *tenants.entry(usage.rel).or_default().entry(&c.sql).or_default() += importance[q];
+                    }
+                }
+                for (a, b) in pairs(&usage.conditions) {
+                    rules.columns.insert((usage.rel, both(a, b)), a.columns.iter().chain(&b.columns).copied().collect());
                 }
             }
         }
-        let mut heaviest = BTreeSet::new();
-        for (rel, found) in weight {
+        for (rel, found) in tenants {
             let mut found: Vec<(&str, f64)> = found.into_iter().collect();
             found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
-            heaviest.extend(found.into_iter().take(MAX_TENANTS).map(|(sql, _)| (rel, sql.to_owned())));
+            rules.tenants.extend(found.into_iter().take(MAX_TENANTS).map(|(sql, _)| (rel, sql.to_owned())));
         }
-        Tenants(heaviest)
+        let several = stated.into_iter().filter(|(_, queries)| queries.len() > 1);
+        rules.repeated.extend(several.map(|((rel, sql), _)| (rel, sql.to_owned())));
+        rules
     }
+
+    /// True when the use's own conditions may say what the condition of the index says: they are the same, or on the same columns,
+    /// which the planner judges better.
+    pub(super) fn implied(&self, predicate: &str, usage: &RelationUse) -> bool {
+        let reads: BTreeSet<AttNum> = usage.conditions.iter().flat_map(|c| &c.columns).copied().collect();
+        self.columns.get(&(usage.rel, predicate.to_owned())).is_some_and(|columns| columns.is_subset(&reads))
+    }
+
+    /// The condition is of a kind that stays, and leaves out enough of the rows.
+    fn worth(&self, c: &Condition, usage: &RelationUse, table: &TableInfo, fields: &Fields) -> bool {
+        let named = (usage.rel, c.sql.clone());
+        let few = match c.columns[..] {
+            [] => false,
+            [_] if of_tenant(c, table) => self.tenants.contains(&named),
+            [only] => {
+                let ranged = usage.predicates.iter().any(|p| p.column == only && p.kind == PredicateKind::Range);
+                let values = table.column(only).map_or(f64::INFINITY, |c| c.n_distinct);
+                of_nulls(c) || (values <= FEW_VALUES && !ranged) || self.repeated.contains(&named)
+            }
+            _ => true,
+        };
+        few && c.selectivity <= MAX_SHARE && c.columns.iter().all(|c| fields.searched(*c))
+    }
+}
+
+/// `… IS NULL`, `… IS NOT NULL`.
+fn of_nulls(condition: &Condition) -> bool {
+    condition.sql.ends_with(" NULL)")
 }
 
 fn of_tenant(condition: &Condition, table: &TableInfo) -> bool {
@@ -59,28 +107,9 @@ fn both(a: &Condition, b: &Condition) -> String {
     format!("({a} AND {b})")
 }
 
-/// That the column has a value, as the server prints it; `None` for expressions and for columns that mostly have one.
-fn present(column: &ColumnInfo) -> Option<String> {
-    let sparse = column.attnum < FIRST_EXPRESSION && column.null_frac >= MIN_NULLS;
-    sparse.then(|| format!("({} IS NOT NULL)", crate::ddl::identifier(&column.name)))
-}
-
 fn pairs(conditions: &[Condition]) -> impl Iterator<Item = (&Condition, &Condition)> {
     let different = |(a, b): &(&Condition, &Condition)| a.sql != b.sql;
     conditions.iter().enumerate().flat_map(|(i, a)| conditions[i + 1..].iter().map(move |b| (a, b))).filter(different)
-}
-
-/// True when the query's own conditions say what the condition of the index says.
-pub(super) fn implied(predicate: &str, wants: &Wants<'_>) -> bool {
-    let conditions = &wants.usage.conditions;
-    conditions.iter().any(|c| c.sql == predicate)
-        || pairs(conditions).any(|(a, b)| both(a, b) == predicate)
-        || wants
-            .plain
-            .keys()
-            .chain(wants.joins.keys())
-            .filter_map(|c| wants.table.column(*c))
-            .any(|c| present(c).is_some_and(|sql| sql == predicate))
 }
 
 /// Writes into the catalog which share of the rows passes each condition that a candidate may have.
@@ -99,11 +128,6 @@ pub fn note_conditions(queries: &[Query], catalog: &mut Catalog) {
             note(usage.rel, both(a, b), a.selectivity * b.selectivity);
         }
     }
-    for table in catalog.tables.values_mut() {
-        let sparse = table.columns.iter().filter_map(|c| Some((present(c)?, 1.0 - c.null_frac)));
-        let sparse: Vec<_> = sparse.collect();
-        table.conditions.extend(sparse);
-    }
 }
 
 /// Partial indexes for the use: plain ones and covering ones.
@@ -111,12 +135,12 @@ pub(super) fn candidates(
     wants: &Wants<'_>,
     fields: &Fields,
     shares: &ColumnShares,
-    tenants: &Tenants,
+    rules: &Rules,
     max_columns: usize,
 ) -> Vec<IndexDef> {
     let usage = wants.usage;
     let mut defs: BTreeSet<IndexDef> = BTreeSet::new();
-    for part in parts(wants, fields, tenants) {
+    for part in parts(wants, fields, rules) {
         let settled = |c: AttNum| part.settled.contains(&c);
         let rest = RelationUse {
             predicates: usage.predicates.iter().filter(|p| !settled(p.column)).cloned().collect(),
@@ -135,25 +159,19 @@ pub(super) fn candidates(
         let wide = covering::candidates(&rest, fields, &plain, max_columns);
         defs.extend(plain.into_iter().chain(wide).map(|d| d.partial(&part.sql)));
     }
-    for column in wants.plain.keys().chain(wants.joins.keys()).filter(|c| fields.key(**c)) {
-        let condition = wants.table.column(*column).and_then(present);
-        defs.extend(condition.map(|sql| IndexDef::new(usage.rel, vec![Key::asc(*column)], []).partial(&sql)));
-    }
     defs.into_iter().collect()
 }
 
-fn parts(wants: &Wants<'_>, fields: &Fields, tenants: &Tenants) -> Vec<Part> {
-    let usage = wants.usage;
-    let worth = |c: &&Condition| {
-        c.selectivity <= MAX_SHARE
-            && c.columns.iter().all(|c| fields.searched(*c))
-            && (!of_tenant(c, wants.table) || tenants.0.contains(&(usage.rel, c.sql.clone())))
-    };
-    let mut conditions: Vec<Condition> = usage.conditions.iter().filter(worth).cloned().collect();
+fn parts(wants: &Wants<'_>, fields: &Fields, rules: &Rules) -> Vec<Part> {
+    let worth = |c: &&Condition| rules.worth(c, wants.usage, wants.table, fields);
+    let mut conditions: Vec<Condition> = wants.usage.conditions.iter().filter(worth).cloned().collect();
     conditions.sort_by(|a, b| a.selectivity.total_cmp(&b.selectivity).then_with(|| a.sql.cmp(&b.sql)));
     conditions.dedup_by(|a, b| a.sql == b.sql);
     conditions.truncate(MAX_CONDITIONS);
-    let settled = |c: &Condition| if let [only] = c.columns[..] { vec![only] } else { Vec::new() };
+    let settled = |c: &Condition| match c.columns[..] {
+        [only] if !c.sql.ends_with(" IS NOT NULL)") => vec![only],
+        _ => Vec::new(),
+    };
     let one = conditions.iter().map(|c| Part { sql: c.sql.clone(), settled: settled(c) });
     let two = pairs(&conditions).map(|(a, b)| Part { sql: both(a, b), settled: [settled(a), settled(b)].concat() });
     one.chain(two).collect()

@@ -138,7 +138,7 @@ fn prefixes_of_two_queries_are_merged() {
     assert!(found.candidates.iter().all(|c| c.queries == vec![0, 1]));
 }
 
-fn statements(generated: &Generated, catalog: &Catalog) -> Vec<String> {
+pub(super) fn statements(generated: &Generated, catalog: &Catalog) -> Vec<String> {
     let show = |c: &Candidate| crate::ddl::describe(&c.def, &catalog.tables[&c.def.table]).split_once(' ').unwrap().1.to_owned();
     generated.candidates.iter().map(show).collect()
 }
@@ -222,7 +222,7 @@ fn expressions_are_keys_and_never_included() {
     assert_eq!((none.candidates.len(), none.rejected[0].reason), (0, Reason::NotExpressed));
 }
 
-fn conditions(list: &[(&str, AttNum, f64)]) -> Vec<Condition> {
+pub(super) fn conditions(list: &[(&str, AttNum, f64)]) -> Vec<Condition> {
     list.iter().map(|(sql, c, s)| Condition { sql: (*sql).into(), columns: vec![*c], selectivity: *s }).collect()
 }
 
@@ -261,10 +261,33 @@ fn conditions_make_indexes_of_some_rows() {
 
 #[test]
 fn sparse_columns_are_indexed_without_their_nulls() {
-    let mut table = fixture::table(1, "t", 1e6, &["id", "User"]);
+    let mut table = fixture::table(1, "t", 1e6, &["id", "user"]);
     table.columns[1].null_frac = 0.95;
-    let found = generated(table, vec![usage(1, &[(2, Equal, 0.001)])]);
-    assert_eq!(found, vec!["(User) WHERE (\"User\" IS NOT NULL)", "(User)"]);
+    let present = conditions(&[("(\"user\" IS NOT NULL)", 2, 0.05)]);
+    let found = generated(table, vec![RelationUse { conditions: present, ..usage(1, &[(2, Equal, 0.001)]) }]);
+    assert_eq!(found, vec!["(user) WHERE (\"user\" IS NOT NULL)", "(user)"]);
+}
+
+#[test]
+fn conditions_that_the_next_query_states_otherwise_are_none() {
+    let mut table = fixture::table(1, "t", 1e6, &["id", "email", "created", "a", "b"]);
+    table.columns[1].n_distinct = 9e5;
+    table.columns[2].n_distinct = 1e4;
+    let mails =
+        RelationUse { conditions: conditions(&[("(email = 'x')", 2, 1e-6)]), ..usage(1, &[(2, Equal, 1e-6), (4, Equal, 0.1)]) };
+    let since =
+        RelationUse { conditions: conditions(&[("(created > '1994')", 3, 0.1)]), ..usage(1, &[(3, Range, 0.1), (4, Equal, 0.1)]) };
+    let some = |found: Vec<String>| found.iter().any(|d| d.contains("WHERE"));
+    assert!(!some(generated(table.clone(), vec![mails])));
+    assert!(!some(generated(table.clone(), vec![since.clone()])));
+    // Two queries state the range; and a comparison of columns has no constant.
+    let queries = [1, 2].map(|id| fixture::query(id, 1.0, 1000.0, vec![since.clone()]));
+    let mut catalog = fixture::catalog([table.clone()]);
+    note_conditions(&queries, &mut catalog);
+    assert!(some(statements(&generate(&queries, &catalog, &config()), &catalog)));
+    let columns = Condition { sql: "(a < b)".into(), columns: vec![4, 5], selectivity: 0.33 };
+    let late = RelationUse { conditions: vec![columns], ..usage(1, &[(1, Join, 1e-6)]) };
+    assert!(generated(table, vec![late]).contains(&"(id) WHERE (a < b)".into()));
 }
 
 #[test]
@@ -383,7 +406,6 @@ proptest! {
         first.columns[4].sortable = false;
         first.indexes.push(fixture::existing(9, IndexDef::new(RelId(1), vec![Key::asc(1), Key::asc(2)], [4])));
         first.columns[3].correlation = -1.0;
-        first.columns[5].null_frac = 0.8;
         first.columns[0].tenant = true;
         let mut catalog = fixture::catalog([first, fixture::table(2, "two", 1e5, &["a", "b", "c", "d", "e", "f"])]);
         note_conditions(&queries, &mut catalog);

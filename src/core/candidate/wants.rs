@@ -1,5 +1,6 @@
 //! What one use of a relation restricts, as an index of a given kind can make use of it.
 
+use super::partial::Rules;
 use crate::model::{
     AccessMethod, AttNum, Catalog, IndexDef, Key, OpClass, Predicate, PredicateKind, Query, RelationUse, TableInfo,
 };
@@ -92,10 +93,10 @@ impl<'u> Wants<'u> {
 
     /// True when the planner could have a use for the index: its first column is searched, sorted or grouped by, or the index holds
     /// all that the query needs of the table; and its condition is one of the query's.
-    pub(super) fn may_use(&self, def: &IndexDef) -> bool {
+    pub(super) fn may_use(&self, def: &IndexDef, rules: &Rules) -> bool {
         let Some(first) = def.keys.first() else { return false };
         let usage = self.usage;
-        if !def.predicate.as_deref().is_none_or(|p| super::partial::implied(p, self)) {
+        if !def.predicate.as_deref().is_none_or(|p| rules.implied(p, usage)) {
             return false;
         }
         if def.method != AccessMethod::Btree {

@@ -12,7 +12,7 @@
 //! - One page more holds the metadata.
 
 use super::groups::poisson_mean;
-use super::{RowSample, Size};
+use super::{RowSample, Size, indexed_rows, maxalign};
 use crate::model::{AttNum, ColumnInfo, IndexDef, PAGE, TableInfo};
 
 const TUPLE_HEADER: f64 = 8.0;
@@ -33,18 +33,16 @@ const SMALL_GROUP: f64 = 40.0;
 /// NULLs are followed through all combinations of at most so many columns.
 const MAX_NULLABLE: usize = 8;
 
-fn maxalign(bytes: f64) -> f64 {
-    (bytes / 8.0).ceil() * 8.0
-}
-
-/// The average stored width of a column and how it aligns. A short variable-length value has a 1-byte header and no alignment.
-fn layout(column: &ColumnInfo) -> (f64, f64, bool) {
+/// The average stored width of a column, how it aligns, and whether the length varies. A short variable-length value has a 1-byte header and no alignment.
+pub(super) fn layout(column: &ColumnInfo) -> (f64, f64, bool) {
     let width = f64::from(column.avg_width.max(1));
     let align = f64::from(column.align.max(1));
-    let varying = is_varlena(&column.type_name) || width % align != 0.0;
+    // Addresses of the usual length are all alike.
+    let address = width == 7.0 && matches!(column.type_name.as_str(), "inet" | "cidr");
+    let varying = !address && (is_varlena(&column.type_name) || width % align != 0.0);
     // ANALYZE cuts the average to a whole number [analyze.c].
     let width = if varying { width + 0.5 } else { width };
-    if varying && width <= 126.0 { (width, 1.0, true) } else { (width, align, varying) }
+    if (varying || address) && width <= 126.0 { (width, 1.0, varying) } else { (width, align, varying) }
 }
 
 fn is_varlena(type_name: &str) -> bool {
@@ -265,12 +263,6 @@ impl Tuples {
         let even = average > 0.97 * MAX_POSTING || average <= key * 1.01;
         self.number / per_page(average, (average - key).max(0.0), LEAF_SPARE, even)
     }
-}
-
-/// Rows that the index points to: of a partial index, those that pass its condition, as far as their share is known.
-fn indexed_rows(def: &IndexDef, table: &TableInfo) -> f64 {
-    let share = def.predicate.as_ref().and_then(|sql| table.conditions.get(sql)).copied().unwrap_or(1.0);
-    (table.rows.max(0.0) * share.clamp(0.0, 1.0)).floor()
 }
 
 /// Size of the B-tree `def` when it is built now on `table`, from a sample of its rows if there is one, else from statistics. A column

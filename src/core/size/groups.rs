@@ -2,11 +2,10 @@
 //!
 //! - A *unit* is a key within a block: a block of 60 rows that belong to 15 orders has 15. Units are what was drawn at random, rows
 //!   were not.
-//! - Among `n` units with `d` different keys, of which `f1` were met in one block only, out of `N` in the whole table, the estimator
-//!   Duj1 of Haas and Stokes (1998), which ANALYZE applies to rows [analyze.c], says `n d / (n - f1 + f1 n / N)` groups. It is right where
-//!   all groups are about as large.
-//! - How many keys were met once, twice, three times ... tells whether they are. As long as it does not fit, sizes are spread by
-//!   expectation maximisation (the mixture of binomial distributions that makes what was met most likely).
+//! - How many keys were met in one block, in two, in three ... tells how many groups there are and whether all are about as large. The
+//!   sizes are taken to be log-normally distributed, as narrowly as fits; where no width fits, expectation maximisation goes on from the
+//!   best of them (the mixture of Poisson distributions that makes what was met most likely). The estimator Duj1, which ANALYZE applies
+//!   to rows [analyze.c], is about what this says of groups of one size.
 //! - A key that was met in many blocks is no matter of estimation: its share of the sample is its share of the table.
 //! - A group that goes on in the next block is two units. Where equal keys lie side by side, keys that come new in the later part of
 //!   a block tell how often a group begins; the smaller of both figures counts.
@@ -25,9 +24,11 @@ const STEP: f64 = 1.35;
 /// Cells of so few units are of one unit.
 const SMALLEST: f64 = 0.02;
 /// Share of the rows that is spread over all sizes at first: what is nowhere can never become more.
-const SPREAD: f64 = 0.01;
-/// The fit is good when chi square is this for each figure that was fitted.
-const FITS: f64 = 0.3;
+const SPREAD: f64 = 0.001;
+/// Widths of the distributions that are tried first, as standard deviations of the logarithm of the size.
+const WIDTHS: [f64; 8] = [0.15, 0.5, 1.0, 1.5, 2.0, 2.7, 3.5, 5.0];
+/// A wider distribution must fit so much better, in units of chi square.
+const CLEARLY: f64 = 2.0;
 const PACE: f64 = 1.8;
 const MOST_ROUNDS: usize = 1000;
 
@@ -99,28 +100,18 @@ fn cells(met: &[f64; FREQUENT], scale: f64) -> Vec<(f64, f64)> {
         units += times as f64 * number;
         keys += number;
     }
-    let all = units * scale;
     if met[1] >= keys {
         return vec![(1.0, 1e-6)];
     }
-    // A guess: all cells are as large.
-    let typical = (poisson_mean(units / keys) * scale).clamp(SMALLEST, all);
     let largest = FREQUENT as f64 * scale;
-    let below = std::iter::successors(Some(typical / STEP), |s| Some(s / STEP)).take_while(|s| *s >= SMALLEST * 0.99);
-    let above = std::iter::successors(Some(typical * STEP), |s| Some(s * STEP)).take_while(|s| *s < largest);
-    let mut sizes = vec![typical];
-    sizes.extend(below.chain(above));
-
+    let sizes: Vec<f64> = std::iter::successors(Some(SMALLEST), |s| Some(s * STEP)).take_while(|s| *s < largest).collect();
     let chances: Vec<[f64; FREQUENT]> = sizes.iter().map(|s| poisson(s / scale)).collect();
-    let mut number: Vec<f64> = sizes.iter().map(|s| SPREAD * all / (s * sizes.len() as f64)).collect();
-    if let Some(first) = number.first_mut() {
-        *first += (1.0 - SPREAD) * all / typical;
-    }
+    let mut number = guess(met, units / keys, &sizes, &chances);
+    let spread = SPREAD * units * scale / sizes.len() as f64;
+    number.iter_mut().zip(&sizes).for_each(|(n, s)| *n += spread / s);
     for _ in 0..MOST_ROUNDS {
-        let expected = |times: usize| number.iter().zip(&chances).map(|(n, c)| n * c[times]).sum::<f64>();
-        let expected: [f64; FREQUENT] = std::array::from_fn(expected);
-        let off: f64 = met.iter().zip(&expected).skip(1).map(|(m, e)| (m - e).powi(2) / e.max(1.0)).sum();
-        if off <= FITS * met.iter().skip(1).filter(|m| **m > 0.0).count() as f64 {
+        let expected = expected(&number, &chances);
+        if misfit(met, &expected) <= fits(met) {
             break;
         }
         for (n, c) in number.iter_mut().zip(&chances) {
@@ -140,6 +131,58 @@ fn cells(met: &[f64; FREQUENT], scale: f64) -> Vec<(f64, f64)> {
     shares.iter_mut().for_each(|(share, _)| *share /= sum);
     shares.retain(|(share, _)| *share > 1e-6);
     shares
+}
+
+/// The log-normal distribution of the rows over sizes that fits best: of those that make a key be met so many times on average as it
+/// was, the narrowest that no other fits clearly better than. Returns the number of cells of each size.
+fn guess(met: &[f64; FREQUENT], mean: f64, sizes: &[f64], chances: &[[f64; FREQUENT]]) -> Vec<f64> {
+    let keys: f64 = met.iter().sum();
+    let of = |center: f64, width: f64| -> (Vec<f64>, [f64; FREQUENT]) {
+        let cells = |s: &f64| (-((s.ln() - center) / width).powi(2) / 2.0).exp() / s;
+        let mut number: Vec<f64> = sizes.iter().map(cells).collect();
+        let found = expected(&number, chances);
+        let factor = keys / found.iter().skip(1).sum::<f64>().max(1e-300);
+        number.iter_mut().for_each(|n| *n *= factor);
+        (number, found.map(|e| e * factor))
+    };
+    let mut best: Option<(f64, Vec<f64>)> = None;
+    for width in WIDTHS {
+        let (mut low, mut high) = (SMALLEST.ln() - 3.0 * width, sizes.last().map_or(0.0, |s| s.ln()) + 3.0 * width);
+        for _ in 0..25 {
+            let center = (low + high) / 2.0;
+            let (_, found) = of(center, width);
+            let times: f64 = found.iter().enumerate().map(|(times, e)| times as f64 * e).sum();
+            if times < mean * keys { low = center } else { high = center }
+        }
+        let (number, found) = of((low + high) / 2.0, width);
+        let off = misfit(met, &found);
+        if best.as_ref().is_none_or(|(least, _)| off < least - CLEARLY) {
+            best = Some((off, number));
+        }
+        if off <= fits(met) {
+            break;
+        }
+    }
+    best.map(|(_, number)| number).unwrap_or_default()
+}
+
+/// How many keys would be met 0, 1, 2 ... times.
+fn expected(number: &[f64], chances: &[[f64; FREQUENT]]) -> [f64; FREQUENT] {
+    let mut sums = [0.0; FREQUENT];
+    for (n, c) in number.iter().zip(chances) {
+        sums.iter_mut().zip(c).for_each(|(sum, chance)| *sum += n * chance);
+    }
+    sums
+}
+
+/// The chi square of a good fit: 1 for each figure that is to be fitted.
+fn fits(met: &[f64; FREQUENT]) -> f64 {
+    met.iter().skip(1).filter(|m| **m > 0.0).count() as f64
+}
+
+/// Chi square of the keys that were met.
+fn misfit(met: &[f64; FREQUENT], expected: &[f64; FREQUENT]) -> f64 {
+    met.iter().zip(expected).skip(1).map(|(m, e)| (m - e).powi(2) / e.max(1.0)).sum()
 }
 
 /// The parameter of a Poisson distribution that has this mean when zeros are left out: x / (1 - exp(-x)) = mean.

@@ -1,7 +1,9 @@
-//! How big an index becomes when `CREATE INDEX` builds it: an access method a file.
+//! How big an index becomes when `CREATE INDEX` builds it, by its access method.
 
 mod btree;
+mod gin;
 mod groups;
+mod other;
 mod runs;
 mod sample;
 #[cfg(test)]
@@ -10,7 +12,7 @@ mod tests;
 pub use btree::btree;
 pub use sample::{RowSample, Value, Values, hash};
 
-use crate::model::{Bytes, IndexDef, TableInfo};
+use crate::model::{AccessMethod, Bytes, IndexDef, PAGE, TableInfo};
 
 /// What an index will be once built.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,7 +26,39 @@ pub struct Size {
     pub height: u32,
 }
 
-/// Size of the index `def` when it is built now on `table`, by its access method.
+impl Size {
+    fn of_pages(pages: f64, tuples: f64) -> Self {
+        let pages = pages.max(1.0).ceil() as u64;
+        Size { pages, bytes: pages.saturating_mul(PAGE), tuples, height: 0 }
+    }
+}
+
+fn maxalign(bytes: f64) -> f64 {
+    (bytes / 8.0).ceil() * 8.0
+}
+
+/// Rows that the index points to: of a partial index, those that pass its condition, as far as their share is known.
+fn indexed_rows(def: &IndexDef, table: &TableInfo) -> f64 {
+    let share = def.predicate.as_ref().and_then(|sql| table.conditions.get(sql)).copied().unwrap_or(1.0);
+    (table.rows.max(0.0) * share.clamp(0.0, 1.0)).floor()
+}
+
+/// Size of the index `def` when it is built now on `table`, by its access method. A column that the table does not have counts for
+/// nothing.
 pub fn of(def: &IndexDef, table: &TableInfo) -> Size {
-    btree(def, table)
+    match def.method {
+        AccessMethod::Btree => btree(def, table),
+        AccessMethod::Hash => other::hash(def, table),
+        AccessMethod::Brin => other::brin(def, table),
+        AccessMethod::Gin => {
+            let pages = gin::pages(def, table);
+            Size::of_pages(1.0 + pages.entry + pages.data, indexed_rows(def, table))
+        }
+        AccessMethod::Gist | AccessMethod::Spgist => other::search_tree(def, table),
+    }
+}
+
+/// Pages of a gin index that hold its keys, without the posting trees; `None` for the other access methods.
+pub fn entry_pages(def: &IndexDef, table: &TableInfo) -> Option<f64> {
+    (def.method == AccessMethod::Gin).then(|| gin::pages(def, table).entry)
 }

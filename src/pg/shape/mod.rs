@@ -16,9 +16,8 @@ pub use expressions::{Expressions, renumber};
 
 use super::node::{cast, list, members, strip_relabel};
 use super::{compat, relinfo};
-use indexpilot_core::model::{
-    AccessMethod, AttNum, ColumnInfo, Condition, Key, OpClass, Predicate, PredicateKind, RelId, RelationUse,
-};
+use condition::Constants;
+use indexpilot_core::model::{AccessMethod, AttNum, ColumnInfo, Key, OpClass, Predicate, PredicateKind, RelId, RelationUse};
 use operand::{Met, Operand};
 use pgrx::pg_sys::{self, NodeTag as T};
 use std::cell::RefCell;
@@ -53,6 +52,8 @@ pub struct Wanted {
     pub expressions: Vec<ColumnInfo>,
     /// Texts of those expressions and conditions that have a constant in them, which may be another in another execution.
     pub constants: BTreeSet<String>,
+    /// Those conditions whose constants are of many that the columns have.
+    pub values: BTreeSet<String>,
 }
 
 /// Reads one relation of the query level `root`; `None` when it is not a table, or a child whose parent is one.
@@ -109,17 +110,15 @@ pub unsafe fn read(
         let mut predicates = reader.restrictions();
         predicates.extend(reader.joins());
         let (order, group) = (reader.order(), reader.group());
-        let (mut conditions, mut constants) = (Vec::new(), BTreeSet::new());
-        for (condition, constant) in reader.conditions() {
-            if constant {
+        let (mut conditions, mut constants, mut values) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for (condition, found) in reader.conditions() {
+            if found != Constants::None {
                 constants.insert(condition.sql.clone());
             }
-            conditions.push(condition);
-        }
-        for condition in reader.implied() {
-            if conditions.iter().all(|c| c.sql != condition.sql) {
-                conditions.push(condition);
+            if found == Constants::Values {
+                values.insert(condition.sql.clone());
             }
+            conditions.push(condition);
         }
         conditions.sort_by(|a, b| a.sql.cmp(&b.sql));
         let mut expressions = Vec::new();
@@ -141,7 +140,7 @@ pub unsafe fn read(
             target,
             rows: (*rel).rows,
         };
-        Some(Wanted { usage, expressions, constants })
+        Some(Wanted { usage, expressions, constants, values })
     }
 }
 
@@ -374,19 +373,6 @@ impl Reader {
             // SAFETY: compares two expressions.
             (false, false) => unsafe { pg_sys::equal(a.node.cast(), b.node.cast()) },
             _ => false,
-        }
-    }
-
-    /// `IS NOT NULL` of the columns that comparisons are with.
-    unsafe fn implied(&self) -> Vec<Condition> {
-        // SAFETY: as for `restrictions` and `joins`; an IS NULL implies the opposite.
-        unsafe {
-            let restricted = list::<pg_sys::RestrictInfo>((*self.rel).baserestrictinfo).filter_map(|rinfo| {
-                let clause = (*rinfo).clause.cast();
-                let null = cast::<pg_sys::NullTest>(clause, T::T_NullTest).is_some();
-                if null || (*rinfo).pseudoconstant { None } else { self.restriction(clause)?.0 }
-            });
-            restricted.chain(self.joined()).filter_map(|operand| self.not_null(&operand)).collect()
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::Reader;
 use crate::pg::node::{cast, list, members, strip_relabel, text};
-use crate::pg::{catalog, deparse};
+use crate::pg::{catalog, deparse, opclass};
 use indexpilot_core::model::{AttNum, ColumnInfo, FIRST_EXPRESSION};
 use pgrx::pg_sys::{self, NodeTag as T};
 use std::ptr::null_mut;
@@ -47,6 +47,9 @@ pub(super) struct Met {
 
 impl Reader {
     /// What an index on this relation could have as a key.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn operand(&self, node: *mut pg_sys::Node) -> Option<Operand> {
         // SAFETY: `node` is an expression of the planner.
         unsafe {
@@ -57,11 +60,17 @@ impl Reader {
             }
             let node = strip_relabel(node);
             deparse::indexable(node, self.rti)?;
+            if cast::<pg_sys::OpExpr>(node, T::T_OpExpr).is_some_and(|op| opclass::measures_distance((*op).opno)) {
+                return None;
+            }
             Some(Operand { attnum: 0, node, type_oid: pg_sys::exprType(node), collation: pg_sys::exprCollation(node) })
         }
     }
 
     /// The number of the operand's column; of an expression, its place among those met, from [`FIRST_EXPRESSION`].
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn column(&self, operand: &Operand) -> Option<AttNum> {
         if operand.is_column() {
             return Some(operand.attnum);
@@ -112,6 +121,9 @@ impl Reader {
     }
 
     /// Columns that an indexable expression reads, ascending.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn reads(&self, node: *mut pg_sys::Node) -> Vec<AttNum> {
         let mut found = null_mut();
         // SAFETY: pull_varattnos numbers columns from the lowest system column.
@@ -157,6 +169,9 @@ impl Reader {
     }
 
     /// What the planner knows of an expression's values.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn examine(&self, node: *mut pg_sys::Node) -> Examined {
         // SAFETY: examine_variable fills the struct; the statistics tuple, whose form is pg_statistic's, is given back as
         // ReleaseVariableStats does (selfuncs.h).
@@ -183,7 +198,7 @@ pub(super) struct Examined {
     pub(super) distinct: f64,
     pub(super) null_frac: f64,
     /// From statistics, not a guess.
-    known: bool,
+    pub(super) known: bool,
 }
 
 fn is_text(type_oid: pg_sys::Oid) -> bool {

@@ -29,8 +29,32 @@ struct Call {
 
 impl Reader {
     /// The restriction as something that other indexes than plain B-trees search; several when a B-tree with another operator class and
-    /// others do.
+    /// others do. Of alternatives on one column, what serves all of them.
+    ///
+    /// # Safety
+    /// As the module says.
     pub(super) unsafe fn searches(&self, clause: *mut pg_sys::Node) -> Vec<Found> {
+        // SAFETY: the tags say what the clause is; the arms of an OR are expressions.
+        unsafe {
+            let Some(either) = cast::<pg_sys::BoolExpr>(clause, T::T_BoolExpr) else { return self.searched(clause) };
+            if (*either).boolop != pg_sys::BoolExprType::OR_EXPR {
+                return Vec::new();
+            }
+            let mut arms = list::<pg_sys::Node>((*either).args).map(|arm| self.searched(arm));
+            let mut common = arms.next().unwrap_or_default();
+            for arm in arms {
+                common.retain_mut(|found| {
+                    let Some(other) = arm.iter().find(|o| (o.column, o.kind) == (found.column, found.kind)) else { return false };
+                    let plain = found.by.is_empty() && other.by.is_empty();
+                    found.by.retain(|way| other.by.contains(way));
+                    plain || !found.by.is_empty()
+                });
+            }
+            common
+        }
+    }
+
+    unsafe fn searched(&self, clause: *mut pg_sys::Node) -> Vec<Found> {
         // SAFETY: the tags say what the clause is; set_opfuncid fills in what the planner itself would.
         unsafe {
             let (function, operator, collation, args) = if let Some(op) = cast::<pg_sys::OpExpr>(clause, T::T_OpExpr) {

@@ -1,0 +1,590 @@
+//! Statistics of what nobody has analysed: expressions, and the keys that gin, gist and spgist indexes would hold. From a sample of the
+//! table's pages, with the server's own functions.
+//!
+//! # Safety
+//! Values come from the server's executor with their types, and are handed to functions of those types.
+
+use super::error::{Error, Result};
+use super::indexstmt::IndexKey;
+use super::{catalog, node, own, planner};
+use indexpilot_core::model::{AccessMethod, OpClass, RelId, SearchKeys};
+use pgrx::{pg_guard, pg_sys};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_int, c_void};
+use std::hash::{DefaultHasher, Hasher};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Rows that are looked at: what ANALYZE takes for a statistics target of 100.
+const ROWS: f64 = 30_000.0;
+/// Bytes of values that are held at once, and pages that are read.
+const BYTES: f64 = 16_777_216.0;
+const PAGES: f64 = 1_500.0;
+/// Different keys that are told apart.
+const MOST_KEYS: usize = 1_000_000;
+/// Support functions (gin.h, gist.h).
+const GIN_EXTRACT_VALUE: i16 = 2;
+const GIST_COMPRESS: i16 = 3;
+
+/// A column or expression of a table to be sampled.
+pub struct Subject<'a> {
+    pub table: RelId,
+    /// In SQL, names looked up in `path`.
+    pub sql: &'a str,
+    pub path: &'a CStr,
+    /// As whom the rows are read and expressions evaluated.
+    pub role: pg_sys::Oid,
+    /// Rows and pages of the table, and the width of the values, as far as known.
+    pub rows: f64,
+    pub pages: f64,
+    pub width: f64,
+}
+
+/// A row of `pg_statistic` that is in no table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistics {
+    /// The tuple's data, aligned as the server wants it, and its length in bytes.
+    tuple: Rc<[u64]>,
+    length: u32,
+    pub width: u32,
+    /// Different values in the whole table.
+    pub n_distinct: f64,
+    pub null_frac: f64,
+    pub correlation: f64,
+}
+
+/// Statistics of a column or expression, as ANALYZE would compute them; `None` when its type has none.
+///
+/// # Errors
+/// The server's own: what evaluating the expression raises, missing rights, the time limit.
+pub fn statistics(subject: &Subject<'_>, collation: pg_sys::Oid, limit: Duration) -> Result<Option<Statistics>> {
+    // SAFETY: the values are of the type that the executor says.
+    values(subject, limit, |values, column| unsafe { compute(values, column, collation, subject.rows) })
+}
+
+/// What an index of access method `method` would hold of a column or expression by the operator class of `key`.
+///
+/// # Errors
+/// As for [`statistics`].
+pub fn search_keys(
+    subject: &Subject<'_>,
+    method: AccessMethod,
+    key: &IndexKey,
+    opclass: OpClass,
+    limit: Duration,
+) -> Result<Option<SearchKeys>> {
+    values(subject, limit, |values, column| {
+        // SAFETY: the values are of the type that the executor says, which is one that the operator class takes.
+        unsafe {
+            let found = match method {
+                AccessMethod::Gin => gin_keys(values, column, key, subject.rows),
+                _ => stored_keys(values, column, method, key),
+            };
+            Ok(found.map(|f| SearchKeys { method, opclass, ..f }))
+        }
+    })
+}
+
+/// The type of sampled values.
+struct Column {
+    type_oid: pg_sys::Oid,
+    typmod: i32,
+}
+
+/// Values and whether they are NULL; they live as long as the sample.
+type Values<'a> = &'a [(pg_sys::Datum, bool)];
+
+/// Evaluates the subject on a sample of the table's rows, and hands the values to `f`.
+fn values<T>(subject: &Subject<'_>, limit: Duration, f: impl FnOnce(Values<'_>, Column) -> Result<T>) -> Result<T> {
+    let _work = own::work();
+    let most = (BYTES / subject.width.max(1.0)).clamp(300.0, ROWS);
+    let pages = subject.pages.max(1.0);
+    let percent = (100.0 * PAGES / pages).min(100.0);
+    let met = subject.rows * percent / 100.0;
+    let keep_one_of = (met / most).floor().max(1.0);
+    planner::restricted(subject.role, subject.path, limit, || {
+        let table = pg_sys::Oid::from(subject.table.0);
+        // SAFETY: look-ups of names, null for what is gone.
+        let name = unsafe {
+            let (schema, name) = (pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table)), pg_sys::get_rel_name(table));
+            if schema.is_null() || name.is_null() {
+                return Err(Error::internal("table vanished while it was looked at"));
+            }
+            node::text(pg_sys::quote_qualified_identifier(schema, name)).unwrap_or_default()
+        };
+        let sql = format!(
+            "SELECT ({}) FROM ONLY {name} TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1)
+              WHERE pg_catalog.hashtid(ctid) OPERATOR(pg_catalog.%) {keep_one_of} OPERATOR(pg_catalog.=) 0",
+            subject.sql
+        );
+        let sql = super::encoding::to_server(&sql).map_err(|_| Error::internal("expression contains a zero byte"))?;
+        // SAFETY: the server's interface for queries inside functions: what it returns lives until SPI_finish, and after an error the
+        // aborting subtransaction finishes it.
+        unsafe {
+            pg_sys::SPI_connect();
+            let done = pg_sys::SPI_execute(sql.as_ptr(), true, (2.0 * most) as std::ffi::c_long);
+            let found = if done == pg_sys::SPI_OK_SELECT as i32 && !pg_sys::SPI_tuptable.is_null() {
+                let rows = &*pg_sys::SPI_tuptable;
+                let attribute = &*(*rows.tupdesc).attrs.as_ptr();
+                let column = Column { type_oid: attribute.atttypid, typmod: attribute.atttypmod };
+                let values: Vec<(pg_sys::Datum, bool)> = (0..rows.numvals as usize)
+                    .map(|i| {
+                        let mut is_null = false;
+                        let value = pg_sys::SPI_getbinval(*rows.vals.add(i), rows.tupdesc, 1, &mut is_null);
+                        (value, is_null)
+                    })
+                    .collect();
+                f(&values, column)
+            } else {
+                Err(Error::internal("sample of a table returned no rows"))
+            };
+            pg_sys::SPI_finish();
+            found
+        }
+    })
+}
+
+/// As ANALYZE does it for an expression of an index (analyze.c: examine_attribute, compute_index_stats, update_attstats).
+///
+/// # Safety
+/// The values are of the column's type.
+unsafe fn compute(values: Values<'_>, column: Column, collation: pg_sys::Oid, total: f64) -> Result<Option<Statistics>> {
+    if values.is_empty() {
+        return Ok(None);
+    }
+    // SAFETY: the structs are filled as examine_attribute fills them; palloc'd memory lives until the sample ends, longer than what is
+    // computed here; the tuple is copied.
+    unsafe {
+        let type_tuple = pg_sys::SearchSysCacheCopy(
+            pg_sys::SysCacheIdentifier::TYPEOID as i32,
+            pg_sys::Datum::from(column.type_oid),
+            pg_sys::Datum::from(0usize),
+            pg_sys::Datum::from(0usize),
+            pg_sys::Datum::from(0usize),
+        );
+        if type_tuple.is_null() {
+            return Ok(None);
+        }
+        let of_type = pg_sys::GETSTRUCT(type_tuple).cast::<pg_sys::FormData_pg_type>();
+        let attribute = pg_sys::palloc0(size_of::<pg_sys::FormData_pg_attribute>()).cast::<pg_sys::FormData_pg_attribute>();
+        (*attribute).attstattarget = -1;
+        (*attribute).attnum = 1;
+        (*attribute).atttypid = column.type_oid;
+        (*attribute).atttypmod = column.typmod;
+        (*attribute).attlen = (*of_type).typlen;
+        (*attribute).attbyval = (*of_type).typbyval;
+        (*attribute).attalign = (*of_type).typalign;
+        (*attribute).attcollation = collation;
+        let stats = pg_sys::palloc0(size_of::<pg_sys::VacAttrStats>()).cast::<pg_sys::VacAttrStats>();
+        (*stats).attr = attribute;
+        (*stats).attrtypid = column.type_oid;
+        (*stats).attrtypmod = column.typmod;
+        (*stats).attrtype = of_type;
+        (*stats).attrcollid = collation;
+        (*stats).anl_context = pg_sys::CurrentMemoryContext;
+        (*stats).tupattnum = 1;
+        for slot in 0..pg_sys::STATISTIC_NUM_SLOTS as usize {
+            (*stats).statypid[slot] = column.type_oid;
+            (*stats).statyplen[slot] = (*of_type).typlen;
+            (*stats).statypbyval[slot] = (*of_type).typbyval;
+            (*stats).statypalign[slot] = (*of_type).typalign;
+        }
+        let usable = if (*of_type).typanalyze == pg_sys::InvalidOid {
+            pg_sys::std_typanalyze(stats)
+        } else {
+            let argument = pg_sys::Datum::from(stats.cast::<c_void>());
+            pg_sys::OidFunctionCall1Coll((*of_type).typanalyze, pg_sys::InvalidOid, argument).value() & 0xFF != 0
+        };
+        let Some(compute_stats) = (*stats).compute_stats.filter(|_| usable) else { return Ok(None) };
+        let (mut data, mut nulls): (Vec<pg_sys::Datum>, Vec<bool>) = values.iter().copied().unzip();
+        (*stats).exprvals = data.as_mut_ptr();
+        (*stats).exprnulls = nulls.as_mut_ptr();
+        (*stats).rowstride = 1;
+        let total = total.max(values.len() as f64);
+        pg_sys::ffi::pg_guard_ffi_boundary(|| compute_stats(stats, Some(fetch), values.len() as c_int, total));
+        if !(*stats).stats_valid {
+            return Ok(None);
+        }
+        let (tuple, length) = form(&*stats);
+        let distinct = f64::from((*stats).stadistinct);
+        let correlated = (0..pg_sys::STATISTIC_NUM_SLOTS as usize)
+            .find(|slot| (*stats).stakind[*slot] == pg_sys::STATISTIC_KIND_CORRELATION as i16 && (*stats).numnumbers[*slot] > 0);
+        Ok(Some(Statistics {
+            tuple,
+            length,
+            width: (*stats).stawidth.max(1) as u32,
+            n_distinct: if distinct < 0.0 { -distinct * total } else { distinct }.max(1.0),
+            null_frac: f64::from((*stats).stanullfrac),
+            correlation: correlated.map_or(0.0, |slot| f64::from(*(*stats).stanumbers[slot])),
+        }))
+    }
+}
+
+/// Hands a sampled value to the function that computes statistics.
+///
+/// # Safety
+/// `stats` was filled by [`compute`], and `row` is below the number of values.
+#[pg_guard]
+unsafe extern "C-unwind" fn fetch(stats: *mut pg_sys::VacAttrStats, row: c_int, is_null: *mut bool) -> pg_sys::Datum {
+    // SAFETY: both arrays have a member for each row.
+    unsafe {
+        *is_null = *(*stats).exprnulls.add(row as usize);
+        *(*stats).exprvals.add(row as usize)
+    }
+}
+
+/// The row of `pg_statistic`, as update_attstats forms it: its data and their length.
+///
+/// # Safety
+/// `stats` was computed.
+unsafe fn form(stats: &pg_sys::VacAttrStats) -> (Rc<[u64]>, u32) {
+    const COLUMNS: usize = pg_sys::Natts_pg_statistic as usize;
+    let mut values = [pg_sys::Datum::from(0usize); COLUMNS];
+    let mut nulls = [false; COLUMNS];
+    let at = |number: u32, slot: usize| number as usize - 1 + slot;
+    values[at(pg_sys::Anum_pg_statistic_staattnum, 0)] = pg_sys::Datum::from(1i16);
+    values[at(pg_sys::Anum_pg_statistic_stanullfrac, 0)] = float4(stats.stanullfrac);
+    values[at(pg_sys::Anum_pg_statistic_stawidth, 0)] = pg_sys::Datum::from(stats.stawidth);
+    values[at(pg_sys::Anum_pg_statistic_stadistinct, 0)] = float4(stats.stadistinct);
+    // SAFETY: the arrays of each slot are as long as their counts say; types are those that ANALYZE set. The catalog's descriptor is used
+    // while the catalog is open.
+    unsafe {
+        for slot in 0..pg_sys::STATISTIC_NUM_SLOTS as usize {
+            values[at(pg_sys::Anum_pg_statistic_stakind1, slot)] = pg_sys::Datum::from(stats.stakind[slot]);
+            values[at(pg_sys::Anum_pg_statistic_staop1, slot)] = pg_sys::Datum::from(stats.staop[slot]);
+            values[at(pg_sys::Anum_pg_statistic_stacoll1, slot)] = pg_sys::Datum::from(stats.stacoll[slot]);
+            let numbers = at(pg_sys::Anum_pg_statistic_stanumbers1, slot);
+            if stats.numnumbers[slot] > 0 {
+                let count = stats.numnumbers[slot] as usize;
+                let mut elements: Vec<pg_sys::Datum> = (0..count).map(|i| float4(*stats.stanumbers[slot].add(i))).collect();
+                let array = pg_sys::construct_array(elements.as_mut_ptr(), count as c_int, pg_sys::FLOAT4OID, 4, true, b'i' as _);
+                values[numbers] = pg_sys::Datum::from(array.cast::<c_void>());
+            } else {
+                nulls[numbers] = true;
+            }
+            let members = at(pg_sys::Anum_pg_statistic_stavalues1, slot);
+            if stats.numvalues[slot] > 0 {
+                let array = pg_sys::construct_array(
+                    stats.stavalues[slot],
+                    stats.numvalues[slot],
+                    stats.statypid[slot],
+                    stats.statyplen[slot].into(),
+                    stats.statypbyval[slot],
+                    stats.statypalign[slot],
+                );
+                values[members] = pg_sys::Datum::from(array.cast::<c_void>());
+            } else {
+                nulls[members] = true;
+            }
+        }
+        let catalog = pg_sys::table_open(pg_sys::StatisticRelationId, pg_sys::AccessShareLock as i32);
+        let tuple = pg_sys::heap_form_tuple((*catalog).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
+        let length = (*tuple).t_len;
+        let mut data = vec![0u64; (length as usize).div_ceil(8)];
+        std::ptr::copy_nonoverlapping((*tuple).t_data.cast::<u8>(), data.as_mut_ptr().cast::<u8>(), length as usize);
+        (data.into(), length)
+    }
+}
+
+fn float4(value: f32) -> pg_sys::Datum {
+    // As Float4GetDatum does it: the bits of the number, in the low half.
+    pg_sys::Datum::from(value.to_bits() as i32)
+}
+
+impl Statistics {
+    /// The tuple for the planner, in the current memory context; `release` frees it.
+    ///
+    /// # Safety
+    /// A memory context of the server is current.
+    pub unsafe fn tuple(&self) -> pg_sys::HeapTuple {
+        const HEAD: usize = size_of::<pg_sys::HeapTupleData>().next_multiple_of(8);
+        // SAFETY: room for the head and the data, both aligned; the data were a tuple's.
+        unsafe {
+            let tuple = pg_sys::palloc0(HEAD + self.tuple.len() * 8).cast::<pg_sys::HeapTupleData>();
+            let data = tuple.cast::<u8>().add(HEAD);
+            std::ptr::copy_nonoverlapping(self.tuple.as_ptr().cast::<u8>(), data, self.length as usize);
+            (*tuple).t_len = self.length;
+            (*tuple).t_data = data.cast();
+            tuple
+        }
+    }
+
+    /// Frees what [`Self::tuple`] made.
+    ///
+    /// # Safety
+    /// Called by the server with that very tuple.
+    #[pg_guard]
+    pub unsafe extern "C-unwind" fn release(tuple: pg_sys::HeapTuple) {
+        // SAFETY: one palloc'd chunk.
+        unsafe { pg_sys::pfree(tuple.cast()) };
+    }
+}
+
+/// Bytes of a value, and their hash. `None` for a type without a size of its own.
+///
+/// # Safety
+/// `value` is not NULL and of a type of that length.
+unsafe fn measure(value: pg_sys::Datum, length: i16, by_value: bool) -> Option<(f64, u64)> {
+    let mut hasher = DefaultHasher::new();
+    // SAFETY: a value by reference points to that many bytes, or to a varlena, which is detoasted first.
+    unsafe {
+        let bytes = match length {
+            _ if by_value => {
+                hasher.write_usize(value.value());
+                return Some((f64::from(length), hasher.finish()));
+            }
+            -1 => {
+                let packed = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
+                std::slice::from_raw_parts(pgrx::vardata_any(packed).cast::<u8>(), pgrx::varsize_any_exhdr(packed))
+            }
+            n if n > 0 => std::slice::from_raw_parts(value.cast_mut_ptr::<u8>(), n as usize),
+            _ => return None,
+        };
+        hasher.write(bytes);
+        // Indexes store short values with a header of one byte.
+        let header = if length > 0 {
+            0
+        } else if bytes.len() < 126 {
+            1
+        } else {
+            4
+        };
+        Some(((bytes.len() + header) as f64, hasher.finish()))
+    }
+}
+
+/// The type of the keys that an operator class stores for a column of type `column`, with its length and whether it goes by value.
+///
+/// # Safety
+/// None beyond a running transaction.
+unsafe fn key_type(key: &IndexKey, column: pg_sys::Oid) -> Option<(i16, bool)> {
+    // SAFETY: the cache's tuple has this form, and is released; the type exists, since the class or the column has it.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::CLAOID as i32, pg_sys::Datum::from(key.opclass));
+        if tuple.is_null() {
+            return None;
+        }
+        let mut stored = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_opclass>()).opckeytype;
+        pg_sys::ReleaseSysCache(tuple);
+        // As ConstructTupleDescriptor does it (index.c).
+        if stored == pg_sys::ANYELEMENTOID && key.input == pg_sys::ANYARRAYOID {
+            stored = pg_sys::get_base_element_type(column);
+        }
+        if stored == pg_sys::InvalidOid {
+            stored = column;
+        }
+        let (mut length, mut by_value) = (0, false);
+        pg_sys::get_typlenbyval(stored, &mut length, &mut by_value);
+        Some((length, by_value))
+    }
+}
+
+/// A memory context that is emptied after each row.
+struct Scratch(pg_sys::MemoryContext);
+
+impl Scratch {
+    fn new() -> Self {
+        // SAFETY: a child of the sample's context, with which it goes; the name is a constant.
+        Scratch(unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"IndexPilot sample".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        })
+    }
+
+    fn run<T>(&self, f: impl FnOnce() -> T) -> T {
+        // SAFETY: switches there and back; nothing of it is used after the reset. After an error the subtransaction switches back.
+        unsafe {
+            let before = pg_sys::MemoryContextSwitchTo(self.0);
+            let found = f();
+            pg_sys::MemoryContextSwitchTo(before);
+            pg_sys::MemoryContextReset(self.0);
+            found
+        }
+    }
+}
+
+/// The keys that gin takes out of the values.
+///
+/// # Safety
+/// The values are of the column's type, for which the key's operator class is.
+unsafe fn gin_keys(values: Values<'_>, column: Column, key: &IndexKey, total: f64) -> Option<SearchKeys> {
+    // SAFETY: extractValue of a gin class takes the value and two places for results (gin.sgml), and returns that many keys.
+    unsafe {
+        let (length, by_value) = key_type(key, column.type_oid)?;
+        let function = pg_sys::get_opfamily_proc(key.family, key.input, key.input, GIN_EXTRACT_VALUE);
+        if function == pg_sys::InvalidOid || values.is_empty() {
+            return None;
+        }
+        let collation = if key.collation == pg_sys::InvalidOid { pg_sys::DEFAULT_COLLATION_OID } else { key.collation };
+        let scratch = Scratch::new();
+        let mut seen: HashMap<u64, u32> = HashMap::new();
+        let (mut postings, mut bytes, mut measured) = (0.0, 0.0, 0.0);
+        for (value, is_null) in values {
+            pgrx::check_for_interrupts!();
+            let mut of_row: Vec<(u64, f64)> = scratch.run(|| {
+                let (mut count, mut nulls): (i32, *mut bool) = (0, std::ptr::null_mut());
+                if *is_null {
+                    return Vec::new();
+                }
+                let keys = pg_sys::OidFunctionCall3Coll(
+                    function,
+                    collation,
+                    *value,
+                    pg_sys::Datum::from((&raw mut count).cast::<c_void>()),
+                    pg_sys::Datum::from((&raw mut nulls).cast::<c_void>()),
+                );
+                let keys = keys.cast_mut_ptr::<pg_sys::Datum>();
+                if keys.is_null() {
+                    return Vec::new();
+                }
+                (0..count.max(0) as usize)
+                    .filter(|i| nulls.is_null() || !*nulls.add(*i))
+                    .filter_map(|i| measure(*keys.add(i), length, by_value))
+                    .map(|(width, hash)| (hash, width))
+                    .collect()
+            });
+            of_row.sort_unstable_by_key(|(hash, _)| *hash);
+            of_row.dedup_by_key(|(hash, _)| *hash);
+            if of_row.is_empty() {
+                // A row without keys has a key that says so.
+                of_row.push((u64::MAX, 0.0));
+            }
+            postings += of_row.len() as f64;
+            for (hash, width) in of_row {
+                if seen.len() >= MOST_KEYS && !seen.contains_key(&hash) {
+                    continue;
+                }
+                let count = seen.entry(hash).or_insert(0);
+                if *count == 0 {
+                    bytes += width;
+                    measured += 1.0;
+                }
+                *count += 1;
+            }
+        }
+        let scale = (total / values.len() as f64).max(1.0);
+        let (distinct, classes) = spread(seen.into_values(), scale);
+        Some(SearchKeys {
+            method: AccessMethod::Gin,
+            opclass: OpClass::Default,
+            per_row: postings / values.len() as f64,
+            distinct,
+            width: bytes / f64::max(measured, 1.0),
+            in_order: 0.0,
+            classes,
+        })
+    }
+}
+
+/// From how often each key was met in the sample to how many keys there are in the table, and how many rows they have. Keys that were met
+/// often have so many times more. Of the rare ones, others were not met at all: their number is Haas and Stokes' estimate, which ANALYZE
+/// uses too, of the rare ones alone, since it is far off for a mixture.
+fn spread(counts: impl Iterator<Item = u32>, scale: f64) -> (f64, Vec<(f64, f64)>) {
+    const RARE: u32 = 2;
+    let mut classes: HashMap<u32, (f64, f64)> = HashMap::new();
+    let (mut common, mut rare, mut once, mut postings) = (0.0, 0.0, 0.0, 0.0);
+    for count in counts {
+        if count <= RARE && scale > 1.0 {
+            rare += 1.0;
+            once += f64::from(u8::from(count == 1));
+            postings += f64::from(count);
+            continue;
+        }
+        common += 1.0;
+        // Classes by eighths of a power of two.
+        let class = (8.0 * f64::from(count).log2()) as u32;
+        let entry = classes.entry(class).or_insert((0.0, 0.0));
+        *entry = (entry.0 + 1.0, entry.1 + f64::from(count));
+    }
+    let mut found: Vec<(f64, f64)> = classes.into_values().map(|(keys, rows)| (keys, rows / keys * scale)).collect();
+    found.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let all = (postings * rare / f64::max(postings - once + once / scale, 1.0)).clamp(rare, f64::max(postings * scale, rare));
+    if all > 0.0 {
+        found.push((all, (postings * scale / all).max(1.0)));
+    }
+    (common + all, found)
+}
+
+/// The keys that gist and spgist store for the values: one for each row.
+///
+/// # Safety
+/// As for [`gin_keys`].
+unsafe fn stored_keys(values: Values<'_>, column: Column, method: AccessMethod, key: &IndexKey) -> Option<SearchKeys> {
+    // SAFETY: compress of a gist class takes an entry with a leaf key and returns one (gist.h); the relation is for its own use, and
+    // the classes only pass it on.
+    unsafe {
+        let (length, by_value) = key_type(key, column.type_oid)?;
+        let (mut plain, mut plain_by_value) = (0, false);
+        pg_sys::get_typlenbyval(column.type_oid, &mut plain, &mut plain_by_value);
+        // Of SP-GiST, the number is another function's.
+        let compress = match method {
+            AccessMethod::Gist => pg_sys::get_opfamily_proc(key.family, key.input, key.input, GIST_COMPRESS),
+            _ => pg_sys::InvalidOid,
+        };
+        let scratch = Scratch::new();
+        let mut seen: HashMap<u64, u32> = HashMap::new();
+        let (mut bytes, mut rows) = (0.0, 0.0);
+        for value in values.iter().filter(|(_, is_null)| !is_null).map(|(value, _)| *value) {
+            pgrx::check_for_interrupts!();
+            let measured = scratch.run(|| {
+                if compress == pg_sys::InvalidOid {
+                    return measure(value, plain, plain_by_value);
+                }
+                let mut entry = pg_sys::GISTENTRY { key: value, leafkey: true, ..Default::default() };
+                let argument = pg_sys::Datum::from((&raw mut entry).cast::<c_void>());
+                let stored = pg_sys::OidFunctionCall1Coll(compress, key.collation, argument).cast_mut_ptr::<pg_sys::GISTENTRY>();
+                if stored.is_null() { None } else { measure((*stored).key, length, by_value) }
+            });
+            let Some((width, hash)) = measured else { continue };
+            bytes += width;
+            rows += 1.0;
+            *seen.entry(hash).or_insert(0) += 1;
+        }
+        Some(SearchKeys {
+            method: AccessMethod::Gist,
+            opclass: OpClass::Default,
+            per_row: 1.0,
+            distinct: seen.len() as f64,
+            width: bytes / f64::max(rows, 1.0),
+            in_order: in_order(values, column.type_oid, key.collation),
+            classes: Vec::new(),
+        })
+    }
+}
+
+/// How far values come in their order, 0 to 1: from the share of neighbours that ascend (or descend), where a type has an order.
+///
+/// # Safety
+/// The values are of that type.
+unsafe fn in_order(values: Values<'_>, type_oid: pg_sys::Oid, collation: pg_sys::Oid) -> f64 {
+    // SAFETY: the type cache's entry stays, and its comparison takes two values of the type.
+    unsafe {
+        let compare = (*pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_CMP_PROC as i32)).cmp_proc;
+        if compare == pg_sys::InvalidOid {
+            return 0.0;
+        }
+        let scratch = Scratch::new();
+        let (mut ascending, mut descending): (f64, f64) = (0.0, 0.0);
+        for pair in values.windows(2).filter(|pair| !pair[0].1 && !pair[1].1) {
+            pgrx::check_for_interrupts!();
+            let order = scratch.run(|| pg_sys::OidFunctionCall2Coll(compare, collation, pair[0].0, pair[1].0).value() as i32);
+            match order {
+                0 => {}
+                n if n < 0 => ascending += 1.0,
+                _ => descending += 1.0,
+            }
+        }
+        (ascending - descending).abs() / f64::max(ascending + descending, 1.0)
+    }
+}
+
+/// A table's column in SQL; `None` when it is gone.
+pub fn column_sql(table: RelId, attnum: i16) -> Option<String> {
+    catalog::attribute_name(table, attnum).map(|name| catalog::quote(&name))
+}
