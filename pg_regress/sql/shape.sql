@@ -31,6 +31,9 @@ CREATE INDEX children_parent ON shapes.children (parent);
 SELECT count(*) AS proposed FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['shapes.children'::regclass])
  WHERE decision = 'propose';
 RESET indexpilot.capture_track;
+-- the rows above are not the workload
+SELECT pg_stat_force_next_flush();
+SELECT pg_stat_reset() IS NOT NULL AS reset;
 -- built at once, the expression is the one that was proposed
 DO $$ BEGIN FOR i IN 1..50 LOOP PERFORM FROM shapes.docs WHERE data ->> 'k' = 'v77'; END LOOP; END $$;
 SELECT indexpilot.capture_flush() > 0 AS flushed;

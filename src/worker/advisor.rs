@@ -235,8 +235,9 @@ fn in_query(error: Error, study: &Study) -> Error {
 /// What select is given.
 struct Prepared {
     queries: Vec<Query>,
-    oracle: whatif::Oracle,
+    samples: Vec<Vec<Sample>>,
     catalog: Catalog,
+    sampler: whatif::Sampler,
     generated: candidate::Generated,
     unplannable: Vec<(i64, String)>,
     /// Size of the tables that may get indexes.
@@ -285,8 +286,7 @@ fn prepare(studies: Vec<Study>, limits: &Limits) -> Result<Prepared> {
             min_expression: guc::candidate_min_expression(),
         },
     );
-    let oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog, &mut sampler);
-    Ok(Prepared { queries, oracle, catalog, generated, unplannable, table_bytes })
+    Ok(Prepared { queries, samples, catalog, sampler, generated, unplannable, table_bytes })
 }
 
 fn select_config(limits: &Limits, budget: Bytes) -> select::Config {
@@ -307,8 +307,9 @@ fn interrupted(e: select::SelectError) -> Error {
 
 /// The pure part of the chain, fed by the planner.
 fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
-    let Prepared { queries, mut oracle, catalog, generated, unplannable, table_bytes } = prepare(studies, limits)?;
+    let Prepared { queries, samples, catalog, mut sampler, generated, unplannable, table_bytes } = prepare(studies, limits)?;
     let budget = limits.budget.unwrap_or((table_bytes as f64 * guc::select_storage_share()) as Bytes);
+    let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog, &mut sampler);
     let start = Instant::now();
     let selection = select::solve(
         &queries,
@@ -348,9 +349,10 @@ pub fn advise_frontier(
 ) -> Result<Vec<FrontierPoint>> {
     let _work = crate::pg::own::work();
     let (studies, limits) = asked(texts, weights, None, max_columns, time_limit_s)?;
-    let Prepared { queries, mut oracle, catalog, generated, table_bytes, .. } = prepare(studies, &limits)?;
+    let Prepared { queries, samples, catalog, mut sampler, generated, table_bytes, .. } = prepare(studies, &limits)?;
     let budgets = budgets.unwrap_or_else(|| FRONTIER.iter().map(|share| (table_bytes as f64 * share) as Bytes).collect());
     let candidates = generated.candidates;
+    let mut oracle = whatif::Oracle::new(samples, &candidates, &catalog, &mut sampler);
     let start = Instant::now();
     let points = select::frontier(
         &queries,
