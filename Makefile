@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= target
 PG_CONFIG ?=
 
-.PHONY: check demo setup server server-stop install clean-check bench-capture bench-capture-cardinality bench-select regress-core
+.PHONY: check demo setup server server-stop install clean-check bench-capture bench-capture-cardinality bench-select bench-select-real bench-select-stars bench-select-scale regress-core
 
 check:            ## everything that CI runs
 	@tools/check.sh
@@ -34,6 +34,15 @@ bench-capture-cardinality: setup  ## a million distinct queries, ten thousand te
 
 bench-select: setup  ## what the chosen indexes are worth on TPC-H, beside other advisors; TPCH_QUERIES=dir for its own queries
 	@tools/bench.sh select
+
+bench-select-real: setup  ## time of the TPC-H queries with the chosen indexes, with Extend's, and without
+	@tools/bench.sh select-real
+
+bench-select-stars: setup  ## the same for ninety questions over 24 tables, beside Extend
+	@tools/bench.sh select-stars
+
+bench-select-scale: setup  ## seconds and memory for 5000 templates over 500 tables
+	@tools/bench.sh select-scale
 
 regress-core: setup  ## PostgreSQL's own tests, without and with IndexPilot; ORDERS=1 adds all load orders beside other extensions
 	@tools/regress-core.sh

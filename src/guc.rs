@@ -61,10 +61,16 @@ static CANDIDATE_MIN_EXPRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.05);
 
 // Planning a long join with all candidates takes up to a second; what takes longer is left out and said so.
 static WHATIF_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5000);
+// Long enough for somebody who tries one thing after the other; short enough for a table that grows.
+static WHATIF_CACHE_TTL: GucSetting<i32> = GucSetting::<i32>::new(300);
+// Some ten thousand plans without their texts.
+static WHATIF_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
 
 static SELECT: GucSetting<bool> = GucSetting::<bool>::new(true);
 static SELECT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(12 * 60);
 static SELECT_STORAGE_BUDGET: GucSetting<i32> = GucSetting::<i32>::new(-1);
+// Indexes on a table rarely pay beyond half of its size; what pays most takes far less.
+static SELECT_STORAGE_SHARE: GucSetting<f64> = GucSetting::<f64>::new(0.5);
 static SELECT_TIME_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static SELECT_MIN_GAIN: GucSetting<f64> = GucSetting::<f64>::new(0.05);
 static SELECT_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.10);
@@ -264,6 +270,27 @@ pub fn init() {
         ms,
     );
 
+    GucRegistry::define_int_guc(
+        c"indexpilot.whatif_cache_ttl",
+        c"Time for which a session remembers what the planner said.",
+        c"Changes of tables, indexes, statistics and settings are noticed at once; this is for tables that only grow. 0 remembers nothing.",
+        &WHATIF_CACHE_TTL,
+        0,
+        86_400,
+        Userset,
+        s,
+    );
+    GucRegistry::define_int_guc(
+        c"indexpilot.whatif_cache_size",
+        c"Memory of a session for what the planner said.",
+        c"What was used longest ago is forgotten first. 0 remembers nothing.",
+        &WHATIF_CACHE_SIZE,
+        0,
+        1024 * 1024,
+        Userset,
+        kb,
+    );
+
     GucRegistry::define_bool_guc(
         c"indexpilot.select",
         c"Lets the worker analyse the workload.",
@@ -285,12 +312,22 @@ pub fn init() {
     GucRegistry::define_int_guc(
         c"indexpilot.select_storage_budget",
         c"Storage that all chosen indexes together may take.",
-        c"-1 stands for half the size of the tables under analysis.",
+        c"-1 stands for indexpilot.select_storage_share of the size of the tables under analysis.",
         &SELECT_STORAGE_BUDGET,
         -1,
         i32::MAX,
         Userset,
         mb,
+    );
+    GucRegistry::define_float_guc(
+        c"indexpilot.select_storage_share",
+        c"Storage that all chosen indexes together may take, as a share of the size of the tables under analysis.",
+        c"0.25 stands for a quarter. Used where indexpilot.select_storage_budget is -1.",
+        &SELECT_STORAGE_SHARE,
+        0.0,
+        100.0,
+        Userset,
+        none,
     );
     GucRegistry::define_int_guc(
         c"indexpilot.select_time_limit",
@@ -565,15 +602,26 @@ pub fn candidate_min_expression() -> f64 {
 pub fn whatif_timeout() -> Duration {
     ms(&WHATIF_TIMEOUT)
 }
+/// Zero for none.
+pub fn whatif_cache_ttl() -> Duration {
+    Duration::from_secs(WHATIF_CACHE_TTL.get().max(0) as u64)
+}
+/// In bytes; zero for none.
+pub fn whatif_cache_size() -> usize {
+    1024 * WHATIF_CACHE_SIZE.get().max(0) as usize
+}
 pub fn select() -> bool {
     SELECT.get()
 }
 pub fn select_interval() -> Duration {
     Duration::from_secs(60 * SELECT_INTERVAL.get() as u64)
 }
-/// In bytes; `None` stands for half the size of the tables under analysis.
+/// In bytes; `None` stands for [`select_storage_share`] of the size of the tables under analysis.
 pub fn select_storage_budget() -> Option<u64> {
     u64::try_from(SELECT_STORAGE_BUDGET.get()).ok().map(|mb| mb * 1024 * 1024)
+}
+pub fn select_storage_share() -> f64 {
+    SELECT_STORAGE_SHARE.get()
 }
 pub fn select_time_limit() -> Duration {
     ms(&SELECT_TIME_LIMIT)

@@ -202,7 +202,7 @@ fn session(
 }
 
 /// Memory that a process has of its own, kB: without what it shares.
-fn own_memory(pid: i32) -> Result<u64> {
+pub fn own_memory(pid: i32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
     Ok(line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).ok_or("/proc does not tell the memory of a process")?)

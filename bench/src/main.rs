@@ -3,7 +3,10 @@
 //! - `capture`: user instructions that one query costs more than on the bare server (`instructions`), and CPU time per transaction
 //!   (`cpu`), for each of the `rivals`;
 //! - `cardinality`: a million distinct queries and ten thousand tenants: memory and tables stay within their bounds.
-//! - `select`: what the choice of indexes on TPC-H is worth, beside other advisors, in indexes that are really built.
+//! - `select`: what the choice of indexes on TPC-H is worth, beside other advisors, in indexes that are really built;
+//! - `select-real`: the time of its queries with those indexes, with Extend's, and without;
+//! - `select-stars`: the same for ninety questions over 24 tables;
+//! - `select-scale`: seconds and memory for thousands of templates over hundreds of tables.
 //!
 //! Each prints its figures beside the bars, and ends with 1 when a bar is missed.
 
@@ -37,7 +40,10 @@ fn run(options: &Options) -> Result<bool> {
     match options.command {
         Command::Capture => capture(options),
         Command::Cardinality => cardinality::run(options),
-        Command::Select => select::run(options),
+        Command::Select => select::tpch::run(options),
+        Command::SelectReal => select::real::run(options),
+        Command::SelectScale => select::scale::run(options),
+        Command::SelectStars => select::stars::run(options),
     }
 }
 

@@ -6,21 +6,23 @@ use std::time::Duration;
 
 /// Every option, its variable, and what it means; `--help` prints it.
 const HELP: &str = "\
-indexpilot-bench capture|cardinality|select [OPTION ...]
+indexpilot-bench capture|cardinality|select|select-real|select-stars|select-scale [OPTION ...]
 
   option             variable            default
   --only PART        BENCH_ONLY                   capture: instructions or cpu alone
   --rivals LIST      BENCH_RIVALS                 capture: names with commas, of none (always), query_id, pg_stat_statements, pg_qualstats, indexpilot;
-                                                  select: extend, or none
+                                                  select*: extend, or none
   --runs N,M         BENCH_RUNS          200,1200 capture: executions of the two runs whose difference is the cost of a query
-  --rounds N         BENCH_ROUNDS        9        capture: rounds of pgbench on each server
+  --rounds N         BENCH_ROUNDS        9 or 3   capture: rounds of pgbench on each server; select-real: of all queries
   --seconds N        BENCH_SECONDS       4        capture: length of one run of pgbench
   --scale N          BENCH_SCALE         20       capture: scale of pgbench's tables
   --queries N        BENCH_QUERIES       1000000  cardinality: distinct queries
   --tenants N        BENCH_TENANTS       10000    cardinality: tenants
-  --budgets LIST     BENCH_BUDGETS                select: megabytes (10^6 bytes) with commas; 100,250,500,750,1000 unless given
-  --max-columns N    BENCH_MAX_COLUMNS            select: key columns of an index; the setting's default unless given
-  --limit N          BENCH_LIMIT                  select: seconds for one choice; the setting's default unless given
+  --budgets LIST     BENCH_BUDGETS                select*: megabytes (10^6 bytes) with commas; 100,250,500,750,1000 unless given
+  --max-columns N    BENCH_MAX_COLUMNS            select*: key columns of an index; the setting's default unless given
+  --limit N          BENCH_LIMIT                  select*: seconds for one choice; the setting's default unless given
+  --timeout N        BENCH_TIMEOUT       20       select-real: seconds after which a query is cancelled
+  --templates N      BENCH_TEMPLATES     5000     select-scale: distinct queries
   --tpch-scale F     BENCH_TPCH_SCALE    1        select: scale of the TPC-H data
   --tpch-queries DIR TPCH_QUERIES                 select: *.sql files in place of TPC-H's own or the demo's
   --help
@@ -32,6 +34,9 @@ pub enum Command {
     Capture,
     Cardinality,
     Select,
+    SelectReal,
+    SelectStars,
+    SelectScale,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +56,8 @@ pub struct Options {
     pub budgets: Vec<i64>,
     pub max_columns: Option<i32>,
     pub limit: Option<Duration>,
+    pub timeout: Duration,
+    pub templates: usize,
     pub tpch_scale: f64,
     pub tpch_queries: Option<PathBuf>,
 }
@@ -68,12 +75,15 @@ impl Options {
 
     fn parse(arguments: &[String], environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let Some((command, mut rest)) = arguments.split_first() else {
-            return Err("say what: capture, cardinality or select".into());
+            return Err("say what: capture, cardinality, select, select-real, select-stars, select-scale".into());
         };
         let command = match command.as_str() {
             "capture" => Command::Capture,
             "cardinality" => Command::Cardinality,
             "select" => Command::Select,
+            "select-real" => Command::SelectReal,
+            "select-scale" => Command::SelectScale,
+            "select-stars" => Command::SelectStars,
             other => return Err(format!("there is no benchmark {other}; --help lists them").into()),
         };
         let mut given = Vec::new();
@@ -120,7 +130,7 @@ impl Options {
             cpu: only.as_deref() != Some("instructions"),
             rivals: text("rivals").map_or_else(Vec::new, |list| list.split(',').map(|r| r.trim().to_owned()).collect()),
             runs,
-            rounds: number("rounds", 9)?,
+            rounds: number("rounds", if command == Command::SelectReal { 3 } else { 9 })?,
             seconds: number("seconds", 4)?,
             scale: number("scale", 20)?,
             queries: number("queries", 1_000_000)?,
@@ -128,6 +138,8 @@ impl Options {
             budgets,
             max_columns: optional("max-columns")?.map(|n| n as i32),
             limit: optional("limit")?.map(|n| Duration::from_secs(n as u64)),
+            timeout: Duration::from_secs(number("timeout", 20)? as u64),
+            templates: number("templates", 5000)?,
             tpch_scale,
             tpch_queries: text("tpch-queries").map(PathBuf::from),
         })

@@ -32,6 +32,14 @@ SELECT * FROM indexpilot.advise(ARRAY['SELECT * FROM shop.orders WHERE customer_
 \echo :LAST_ERROR_SQLSTATE
 SELECT * FROM indexpilot.analyze_and_create_indexes(storage_budget => -5);
 \echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.advise_frontier(ARRAY['SELECT 1'], budgets => ARRAY[1, -1]);
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.advise_frontier(ARRAY['SELECT 1'], budgets => '{}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.advise_frontier(ARRAY['SELECT 1'], budgets => '{NULL}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.advise_frontier('{}');
+\echo :LAST_ERROR_SQLSTATE
 SET indexpilot.select_storage_budget = -2;
 \echo :LAST_ERROR_SQLSTATE
 -- what-if on what is not an index, and on what is not supported yet

@@ -22,7 +22,10 @@ SELECT obj_description(indexrelid) ~ '^indexpilot:[0-9a-f-]{36}$' AS tagged, pg_
 SELECT mutation, cause ~ '^recommendation' AS cause, index_name IS NOT NULL AS named FROM indexpilot.mutation_log WHERE mutation = 'create_index';
 -- asking again finds nothing to do
 SELECT count(*) AS created FROM indexpilot.analyze_and_create_indexes(tables => ARRAY['shop.orders'::regclass]) WHERE decision = 'create';
-SELECT indexpilot.explain_decision(max(recommendation_id)) ~ '## Queries' AS explained FROM indexpilot.actions;
+BEGIN READ ONLY;
+SELECT e ~ '## Queries' AS explained, e ~ 'before:.*Seq Scan on orders.*after:.*ip_orders_customer_id' AS plans, e ~ '## Guard' AS guarded
+  FROM (SELECT indexpilot.explain_decision(max(recommendation_id)) AS e FROM indexpilot.actions) x;
+ROLLBACK;
 -- taking it back
 SELECT statement ~ '^DROP INDEX CONCURRENTLY' AS drops FROM indexpilot.rollback_preview((SELECT max(id) FROM indexpilot.mutation_log WHERE mutation = 'create_index'));
 SELECT indexpilot.rollback((SELECT max(id) FROM indexpilot.mutation_log WHERE mutation = 'create_index')) > 0 AS rolled_back;
@@ -31,6 +34,8 @@ SELECT count(*) AS left_over FROM pg_indexes WHERE schemaname = 'shop' AND index
 SELECT kind, state FROM indexpilot.actions ORDER BY id;
 -- what was taken back is not built again at once
 SELECT decision, reason FROM indexpilot.analyze_and_create_indexes(tables => ARRAY['shop.orders'::regclass]) WHERE decision IN ('create', 'hold');
+SELECT DISTINCT reason, reason_detail ~ '^cooldown: ' AS says_rule, cardinality(recommendation_ids) AS proposals FROM indexpilot.query_advice WHERE query ~ 'FROM shop.orders WHERE customer_id = ';
+SELECT decision, reason FROM indexpilot.should_create_index('shop.orders', 'customer_id');
 -- inside the caller's transaction, when asked for
 BEGIN;
 SELECT count(*) AS customers FROM shop.customers WHERE email = 'user7@example.org';

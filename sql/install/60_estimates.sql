@@ -26,6 +26,15 @@ LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'get_explain_usage_stats_wrapper';
 COMMENT ON FUNCTION get_explain_usage_stats() IS
 'How planning the captured statements goes, one figure a row: coverage, success rate, failures by class, and what the cache of what-if results did in this session';
 
+CREATE FUNCTION advise_frontier(
+    queries text[], weights double precision[] DEFAULT NULL, budgets bigint[] DEFAULT NULL, max_columns integer DEFAULT NULL,
+    time_limit interval DEFAULT NULL)
+RETURNS TABLE (storage_budget bigint, estimated_bytes bigint, cost_before double precision, cost_after double precision,
+    relative_cost double precision, indexes text[], gap double precision, planner_calls bigint)
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'advise_frontier_wrapper';
+COMMENT ON FUNCTION advise_frontier(text[], double precision[], bigint[], integer, interval) IS
+'What more storage would buy: for each budget, ascending, the best indexes for these queries and the planner''s cost with them. budgets: bytes; NULL stands for ten shares of the size of the tables, from 1 to 50 percent. weights, max_columns: as for advise(). time_limit: for all budgets together. gap: proven distance to the optimum. planner_calls: questions to the planner so far, which are shared by all budgets. Changes nothing';
+
 -- -------------------------------------------------------------------------------------------------- why an index, and why none
 CREATE FUNCTION should_create_index(table_name pg_catalog.regclass, field_name name)
 RETURNS TABLE (decision text, reason text, reason_detail text, definition text, estimated_bytes bigint, estimated_build_ms double precision,

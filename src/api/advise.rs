@@ -7,6 +7,9 @@ use crate::worker::advisor::{self, Request};
 use crate::worker::explain;
 use pgrx::prelude::*;
 
+/// Budgets that one frontier may have.
+const MOST_BUDGETS: usize = 100;
+
 type DecisionRow = (
     name!(recommendation_id, Option<i64>),
     name!(action_id, Option<i64>),
@@ -110,25 +113,7 @@ fn advise(
     ),
 > {
     let run = || -> Result<Vec<_>> {
-        let texts: Vec<String> = queries.unwrap_or_default().into_iter().flatten().collect();
-        if texts.is_empty() {
-            return Err(
-                Error::new(Kind::InvalidParameter, "no query was given").hint("Call advise(ARRAY['SELECT ...', 'SELECT ...']).")
-            );
-        }
-        let weights = checked_weights(weights, texts.len())?;
-        let max_columns = match max_columns {
-            None => None,
-            Some(n) if (1..=8).contains(&n) => Some(n as usize),
-            Some(n) => {
-                return Err(Error::new(Kind::InvalidParameter, "max_columns must lie between 1 and 8")
-                    .detail(format!("The value given is {n}.")));
-            }
-        };
-        let time_limit_s = match time_limit.map(|i| i.as_micros() as f64 / 1e6) {
-            Some(s) if s <= 0.0 => return Err(Error::new(Kind::InvalidParameter, "time_limit must be positive")),
-            other => other,
-        };
+        let Asked { texts, weights, max_columns, time_limit_s } = asked(queries, weights, max_columns, time_limit, "advise")?;
         let decisions = advisor::advise(&texts, weights.as_deref(), budget(storage_budget)?, max_columns, time_limit_s)?;
         Ok(decisions
             .into_iter()
@@ -149,6 +134,104 @@ fn advise(
             .collect())
     };
     TableIterator::new(or_raise(run()))
+}
+
+/// What advise() and advise_frontier() are both asked, checked.
+struct Asked {
+    texts: Vec<String>,
+    weights: Option<Vec<f64>>,
+    max_columns: Option<usize>,
+    time_limit_s: Option<f64>,
+}
+
+fn asked(
+    queries: Option<Vec<Option<String>>>,
+    weights: Option<Vec<Option<f64>>>,
+    max_columns: Option<i32>,
+    time_limit: Option<pgrx::datum::Interval>,
+    name: &str,
+) -> Result<Asked> {
+    let texts: Vec<String> = queries.unwrap_or_default().into_iter().flatten().collect();
+    if texts.is_empty() {
+        return Err(Error::new(Kind::InvalidParameter, "no query was given")
+            .hint(format!("Call {name}(ARRAY['SELECT ...', 'SELECT ...']).")));
+    }
+    let weights = checked_weights(weights, texts.len())?;
+    let max_columns = match max_columns {
+        None => None,
+        Some(n) if (1..=8).contains(&n) => Some(n as usize),
+        Some(n) => {
+            return Err(Error::new(Kind::InvalidParameter, "max_columns must lie between 1 and 8")
+                .detail(format!("The value given is {n}.")));
+        }
+    };
+    let time_limit_s = match time_limit.map(|i| i.as_micros() as f64 / 1e6) {
+        Some(s) if s <= 0.0 => return Err(Error::new(Kind::InvalidParameter, "time_limit must be positive")),
+        other => other,
+    };
+    Ok(Asked { texts, weights, max_columns, time_limit_s })
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "pgrx reads the row type from the signature")]
+fn advise_frontier(
+    queries: Option<Vec<Option<String>>>,
+    weights: Option<Vec<Option<f64>>>,
+    budgets: Option<Vec<Option<i64>>>,
+    max_columns: Option<i32>,
+    time_limit: Option<pgrx::datum::Interval>,
+) -> TableIterator<
+    'static,
+    (
+        name!(storage_budget, i64),
+        name!(estimated_bytes, i64),
+        name!(cost_before, f64),
+        name!(cost_after, f64),
+        name!(relative_cost, Option<f64>),
+        name!(indexes, Vec<String>),
+        name!(gap, f64),
+        name!(planner_calls, i64),
+    ),
+> {
+    let run = || -> Result<Vec<_>> {
+        let Asked { texts, weights, max_columns, time_limit_s } =
+            asked(queries, weights, max_columns, time_limit, "advise_frontier")?;
+        let points = advisor::advise_frontier(&texts, weights.as_deref(), checked_budgets(budgets)?, max_columns, time_limit_s)?;
+        Ok(points
+            .into_iter()
+            .map(|p| {
+                (
+                    i64::try_from(p.storage_budget).unwrap_or(i64::MAX),
+                    i64::try_from(p.estimated_bytes).unwrap_or(i64::MAX),
+                    p.cost_before,
+                    p.cost_after,
+                    (p.cost_before > 0.0).then(|| p.cost_after / p.cost_before),
+                    p.indexes,
+                    p.gap,
+                    p.planner_calls as i64,
+                )
+            })
+            .collect())
+    };
+    TableIterator::new(or_raise(run()))
+}
+
+/// Budgets as the caller gave them; `None` when he gave none.
+fn checked_budgets(given: Option<Vec<Option<i64>>>) -> Result<Option<Vec<u64>>> {
+    let Some(given) = given else { return Ok(None) };
+    if given.is_empty() || given.len() > MOST_BUDGETS {
+        return Err(Error::new(Kind::InvalidParameter, format!("there must be between 1 and {MOST_BUDGETS} budgets"))
+            .detail(format!("There are {}.", given.len()))
+            .hint("Give bytes, such as ARRAY[pg_size_bytes('100 MB'), pg_size_bytes('1 GB')], or NULL for shares of the tables' size."));
+    }
+    given
+        .into_iter()
+        .map(|bytes| match budget(bytes)? {
+            Some(bytes) => Ok(bytes),
+            None => Err(Error::new(Kind::InvalidParameter, "a budget must not be null")),
+        })
+        .collect::<Result<Vec<u64>>>()
+        .map(Some)
 }
 
 /// One weight for each query: positive and finite.

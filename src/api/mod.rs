@@ -42,7 +42,7 @@ fn budget(given: Option<i64>) -> Result<Option<u64>> {
             u64::try_from(bytes).map_err(|_| {
                 Error::new(Kind::InvalidParameter, "storage_budget must not be negative")
                     .detail(format!("The value given is {bytes} bytes."))
-                    .hint("Give a number of bytes, such as pg_size_bytes('2 GB'), or NULL for indexpilot.select_storage_budget.")
+                    .hint("Give a number of bytes, such as pg_size_bytes('2 GB'), or NULL for what indexpilot.select_storage_budget and indexpilot.select_storage_share say.")
             })
         })
         .transpose()

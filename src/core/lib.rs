@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod cache;
 pub mod candidate;
 pub mod ddl;
 pub mod diff;

@@ -288,3 +288,31 @@ pub unsafe fn check_permissions(plan: *mut pg_sys::PlannedStmt) {
         pg_sys::ExecCheckPermissions((*plan).rtable, (*plan).permInfos, true);
     }
 }
+
+/// Catalog caches whose changes may change a plan without changing a relation.
+pub const PLAN_CACHES: [i32; 6] = {
+    use pg_sys::SysCacheIdentifier as C;
+    [
+        C::STATRELATTINH as i32,
+        C::STATEXTDATASTXOID as i32,
+        C::PROCOID as i32,
+        C::OPEROID as i32,
+        C::AUTHOID as i32,
+        C::AUTHMEMMEMROLE as i32,
+    ]
+};
+
+/// All settings of the session.
+pub fn settings() -> Vec<*mut pg_sys::config_generic> {
+    // SAFETY: the server's list and its length; the list is read before anything can change it.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let (list, n) = (pg_sys::get_guc_variables(), pg_sys::GetNumConfigOptions());
+        #[cfg(not(feature = "pg15"))]
+        let (list, n) = {
+            let mut n = 0;
+            (pg_sys::get_guc_variables(&mut n), n)
+        };
+        std::slice::from_raw_parts(list, usize::try_from(n).unwrap_or(0)).to_vec()
+    }
+}

@@ -14,6 +14,7 @@ pub mod hook;
 mod indexdef;
 pub mod indexes;
 pub mod indexstmt;
+pub mod inval;
 pub mod lock;
 pub mod node;
 mod opclass;

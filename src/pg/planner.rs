@@ -195,6 +195,15 @@ impl Plan<'_> {
         unsafe { node::scanned_indexes(self.stmt) }
     }
 
+    /// Every relation that it depends on, views and children too.
+    pub fn relations(&self) -> Vec<u32> {
+        // SAFETY: a finished plan has a list of OIDs, or null.
+        unsafe {
+            let Some(list) = (*self.stmt).relationOids.as_ref() else { return Vec::new() };
+            (0..list.length as usize).map(|i| (*list.elements.add(i)).oid_value.to_u32()).collect()
+        }
+    }
+
     /// Its scans, with how often each is run.
     pub fn leaves(&self) -> Vec<access::Leaf> {
         // SAFETY: a finished plan.

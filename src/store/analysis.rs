@@ -98,15 +98,20 @@ pub fn add(analysis_id: i64, recommendations: &[Recommendation]) -> Result<Vec<i
     Ok(ids)
 }
 
-/// One decision.
+const COLUMNS: &str = "id, analysis_id, state, reason, reason_detail, table_id::bigint AS table_id, table_schema, table_name, index_name, \
+     columns, definition, index_def, estimated_bytes, estimated_build_ms, cost_before, cost_after, saved_ms_per_hour, \
+     write_ms_per_hour, workload_ids, details, guard";
+
+/// One decision, locked until the transaction ends.
 pub fn get(id: i64) -> Result<Option<Recommendation>> {
-    spi::row(
-        "SELECT id, analysis_id, state, reason, reason_detail, table_id::bigint AS table_id, table_schema, table_name, index_name,
-                columns, definition, index_def, estimated_bytes, estimated_build_ms, cost_before, cost_after, saved_ms_per_hour,
-                write_ms_per_hour, workload_ids, details, guard
-           FROM indexpilot.recommendations WHERE id = ($1->>'id')::bigint FOR UPDATE",
-        json!({ "id": id }),
-    )
+    let sql = format!("SELECT {COLUMNS} FROM indexpilot.recommendations WHERE id = ($1->>'id')::bigint FOR UPDATE");
+    spi::row(&sql, json!({ "id": id }))
+}
+
+/// One decision, to be read only: on standbys too.
+pub fn read(id: i64) -> Result<Option<Recommendation>> {
+    let sql = format!("SELECT {COLUMNS} FROM indexpilot.recommendations WHERE id = ($1->>'id')::bigint");
+    spi::row(&sql, json!({ "id": id }))
 }
 
 /// Moves a decision to another state; `actor` is the session's user.
@@ -146,6 +151,39 @@ pub fn retain(keep: Duration) -> Result<()> {
         args,
     )?;
     Ok(())
+}
+
+/// Another decision of the same run on the same table.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Alternative {
+    pub id: i64,
+    pub definition: String,
+    pub state: String,
+    pub reason: String,
+    pub reason_detail: String,
+}
+
+/// What else a run decided on the table of a decision: what serves the same queries first.
+pub fn alternatives(to: &Recommendation, most: usize) -> Result<Vec<Alternative>> {
+    spi::rows(
+        "SELECT r.id, r.definition, r.state, r.reason, r.reason_detail
+           FROM indexpilot.recommendations r
+          WHERE r.analysis_id = ($1->>'analysis')::bigint AND r.table_id = ($1->>'table')::oid AND r.id <> ($1->>'id')::bigint
+          ORDER BY r.workload_ids && ARRAY(SELECT e::bigint FROM pg_catalog.jsonb_array_elements_text($1->'queries') e) DESC,
+                   r.state <> 'not_recommended' DESC, r.id
+          LIMIT ($1->>'most')::bigint",
+        json!({ "analysis": to.analysis_id, "table": to.table_id, "id": to.id, "queries": to.workload_ids, "most": most }),
+    )
+}
+
+/// The index that carries out a decision, while it exists.
+pub fn built_index(id: i64) -> Result<Option<u32>> {
+    spi::value(
+        "SELECT a.index_id::bigint AS index FROM indexpilot.actions a JOIN pg_catalog.pg_class c ON c.oid = a.index_id
+          WHERE a.recommendation_id = ($1->>'id')::bigint AND a.kind = 'create' AND a.state IN ('built', 'verifying', 'kept')
+          ORDER BY a.id DESC LIMIT 1",
+        json!({ "id": id }),
+    )
 }
 
 /// Texts of templates, for explanations.

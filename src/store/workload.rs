@@ -317,25 +317,65 @@ pub fn add_samples(samples: &[SampleRow], keep: usize) -> Result<()> {
     Ok(())
 }
 
-/// The templates that have samples, each with them, and the hours that the statistics span.
+/// The newest sample of a template, with the role and the tenant that ran it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Newest {
+    pub workload_id: i64,
+    pub role_id: u32,
+    pub tenant_id: String,
+    #[serde(flatten)]
+    pub sample: StoredSample,
+}
+
+/// The newest sample of each of these templates.
+pub fn newest_samples(workload_ids: &[i64]) -> Result<Vec<Newest>> {
+    spi::rows(
+        "SELECT DISTINCT ON (s.workload_id) s.workload_id, w.role_id::bigint AS role_id, s.tenant_id, s.query, s.search_path,
+                s.parameter_types::bigint[] AS parameter_types, s.parameter_values
+           FROM indexpilot.workload_sample s JOIN indexpilot.workload w ON w.id = s.workload_id
+          WHERE s.workload_id = ANY (ARRAY(SELECT e::bigint FROM pg_catalog.jsonb_array_elements_text($1->'ids') e))
+          ORDER BY s.workload_id, s.id DESC",
+        json!({ "ids": workload_ids }),
+    )
+}
+
+/// The templates that have samples, each with them, and the hours that the statistics span. The time of a template is that of all its
+/// executions as if they had run as the newest ones do: a span in which the planner saw less than half or more than twice the cost
+/// had another plan, or tables of another size, and would say something else of what a unit of cost takes.
 pub fn templates(filter: &Filter) -> Result<(Vec<Template>, f64)> {
     let hours: Option<f64> = spi::value(
         "SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(bucket_at))::float8 / 3600 FROM indexpilot.workload_stats",
         json!({}),
     )?;
     let templates = spi::rows(
-        "SELECT w.id, COALESCE(w.query, '') AS query, w.role_id::bigint AS role_id,
-                pg_catalog.sum(q.calls + q.errors)::float8 AS calls, pg_catalog.sum(q.total_ms + q.error_ms) AS total_ms,
+        "WITH spans AS (
+             SELECT q.workload_id, q.bucket_at, pg_catalog.sum(q.calls)::float8 AS calls, pg_catalog.sum(q.errors)::float8 AS errors,
+                    pg_catalog.sum(q.total_ms) AS ms, pg_catalog.sum(q.error_ms) AS error_ms,
+                    pg_catalog.sum(q.planner_cost) / NULLIF(pg_catalog.sum(q.calls), 0)::float8 AS cost
+               FROM indexpilot.workload_stats q
+              WHERE $1->'filter'->>'tenant_id' IS NULL OR q.tenant_id = $1->'filter'->>'tenant_id'
+              GROUP BY q.workload_id, q.bucket_at
+         ), known AS (
+             SELECT s.*, (pg_catalog.array_agg(s.cost) FILTER (WHERE s.cost > 0) OVER (PARTITION BY s.workload_id
+                              ORDER BY s.bucket_at DESC ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING))[1] AS now
+               FROM spans s
+         ), measured AS (
+             SELECT k.workload_id, pg_catalog.sum(k.calls + k.errors) AS calls,
+                    pg_catalog.sum(k.error_ms) + COALESCE(
+                        pg_catalog.sum(k.calls) * pg_catalog.sum(k.ms) FILTER (WHERE k.cost BETWEEN k.now / 2 AND k.now * 2)
+                            / NULLIF(pg_catalog.sum(k.calls) FILTER (WHERE k.cost BETWEEN k.now / 2 AND k.now * 2), 0),
+                        pg_catalog.sum(k.ms)) AS total_ms
+               FROM known k GROUP BY k.workload_id
+         )
+         SELECT w.id, COALESCE(w.query, '') AS query, w.role_id::bigint AS role_id, m.calls, m.total_ms,
                 (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('query', s.query, 'search_path', s.search_path,
                          'parameter_types', s.parameter_types::bigint[], 'parameter_values', s.parameter_values) ORDER BY s.id DESC)
                    FROM indexpilot.workload_sample s WHERE s.workload_id = w.id) AS samples
-           FROM indexpilot.workload w JOIN indexpilot.workload_stats q ON q.workload_id = w.id
+           FROM indexpilot.workload w JOIN measured m ON m.workload_id = w.id
           WHERE w.command IN ('select', 'insert', 'update', 'delete', 'merge')
             AND (pg_catalog.jsonb_array_length($1->'filter'->'tables') = 0
                  OR w.relations && ARRAY(SELECT e::oid FROM pg_catalog.jsonb_array_elements_text($1->'filter'->'tables') e))
-            AND ($1->'filter'->>'tenant_id' IS NULL OR q.tenant_id = $1->'filter'->>'tenant_id')
             AND EXISTS (SELECT FROM indexpilot.workload_sample s WHERE s.workload_id = w.id)
-          GROUP BY w.id
           ORDER BY w.id",
         json!({ "filter": filter }),
     )?;

@@ -2,6 +2,7 @@
 //!
 //! Nothing is created: the planner is told of the indexes by a hook, for the one planner call that asks (see `hooks`).
 
+pub mod cache;
 mod definition;
 #[cfg(any(test, feature = "pg_test"))]
 mod forms_tests;
@@ -47,6 +48,8 @@ pub struct Planned {
     pub considered: Vec<usize>,
     /// Every index that the plan scans, real and hypothetical, each once.
     pub scanned: Vec<pg_sys::Oid>,
+    /// Every relation that the plan depends on.
+    pub relations: Vec<u32>,
     /// The scans of the plan.
     pub leaves: Vec<Leaf>,
     /// The plan as text, when asked for.
@@ -78,6 +81,7 @@ pub fn plan(sample: &Sample, with: &[Rc<Hypothetical>], hide: &[pg_sys::Oid], ex
             used: session.positions(&scanned),
             considered: session.considered(),
             scanned,
+            relations: plan.relations(),
             leaves,
             explain: text,
         })
@@ -85,16 +89,16 @@ pub fn plan(sample: &Sample, with: &[Rc<Hypothetical>], hide: &[pg_sys::Oid], ex
 }
 
 /// What scans through the indexes `with` would cost the sample, and the scans that are there: one planner call prices all of them.
-/// Indexes are known by their positions in `with`.
+/// Indexes are known by their positions in `with`. With it the relations that the plan depends on.
 ///
 /// # Errors
 /// As [`plan`].
-pub fn prices(sample: &Sample, with: &[Rc<Hypothetical>]) -> Result<Vec<Access>> {
+pub fn prices(sample: &Sample, with: &[Rc<Hypothetical>]) -> Result<(Vec<Access>, Vec<u32>)> {
     planner::with_statement(sample, guc::whatif_timeout(), |statement| {
         let session = hooks::Session::start(with, &[])?;
         let harvest = harvest::Harvest::prices_only(&session);
-        statement.plan();
+        let plan = statement.plan();
         let relations = harvest.relations();
-        Ok(price::accesses(&relations, &|oid| session.position(oid)))
+        Ok((price::accesses(&relations, &|oid| session.position(oid)), plan.relations()))
     })
 }

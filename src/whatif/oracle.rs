@@ -1,6 +1,7 @@
 //! The planner as the judge of what a query costs with a set of candidates.
 
-use super::{Hypothetical, Planned, Sample, Sampler, plan, prices};
+use super::cache::{self, Surroundings};
+use super::{Hypothetical, Planned, Sample, Sampler};
 use crate::pg::error::Error;
 use crate::pg::solver;
 use indexpilot_core::candidate::Candidate;
@@ -10,14 +11,18 @@ use indexpilot_core::whatif::{Access, CostOracle, PlanCost, Unplannable};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+/// Candidates that the server would make, the indexes that they are, and the identities of these.
+type Resolved = (Vec<CandidateIdx>, (Vec<Rc<Hypothetical>>, Vec<u64>));
+
 /// Plans the samples of queries with candidates. A query costs the mean of its samples' costs.
 pub struct Oracle {
     /// Samples by query.
     samples: Vec<Vec<Sample>>,
-    /// `None` for one that the server would not make, so that no query gains by it.
-    candidates: Vec<Option<Rc<Hypothetical>>>,
+    /// With their identities; `None` for one that the server would not make, so that no query gains by it.
+    candidates: Vec<Option<(Rc<Hypothetical>, u64)>>,
     /// What every plan is made with.
-    known: Vec<Rc<Hypothetical>>,
+    known: Vec<(Rc<Hypothetical>, u64)>,
+    around: Surroundings,
 }
 
 impl Oracle {
@@ -27,19 +32,24 @@ impl Oracle {
         let mut resolved = |c: &Candidate| {
             let table = catalog.table(c.def.table)?;
             match Hypothetical::of(&c.def, table, sampler) {
-                Ok(index) => Some(index),
+                Ok(index) => {
+                    let identity = cache::identity(&index);
+                    Some((index, identity))
+                }
                 Err(error) => {
                     pgrx::debug1!("indexpilot: whatif: {} is left out: {error}", ddl::describe(&c.def, table));
                     None
                 }
             }
         };
-        Oracle { samples, candidates: candidates.iter().map(&mut resolved).collect(), known: sampler.known().to_vec() }
+        let candidates = candidates.iter().map(&mut resolved).collect();
+        let known = sampler.known().iter().map(|k| (k.clone(), cache::identity(k))).collect();
+        Oracle { samples, candidates, known, around: Surroundings::now() }
     }
 
     /// Plans the queries again that use an expression whose statistics are known now: they were planned without.
     pub fn rebase(&mut self, queries: &mut [Query]) {
-        let tables: BTreeSet<RelId> = self.known.iter().map(|k| k.def.table).collect();
+        let tables: BTreeSet<RelId> = self.known.iter().map(|(k, _)| k.def.table).collect();
         for (at, query) in queries.iter_mut().enumerate() {
             if query.shape.relations.iter().any(|r| tables.contains(&r.rel))
                 && let Ok(planned) = self.cost(at, &[])
@@ -49,12 +59,13 @@ impl Oracle {
         }
     }
 
-    /// Those of the candidates that the server would make, and after them what every plan is made with.
-    fn resolved(&self, with: &[CandidateIdx]) -> (Vec<CandidateIdx>, Vec<Rc<Hypothetical>>) {
+    /// Those of the candidates that the server would make, and after them what every plan is made with, with their identities.
+    fn resolved(&self, with: &[CandidateIdx]) -> Resolved {
         let resolved = |c: &CandidateIdx| self.candidates.get(*c).cloned().flatten().map(|index| (*c, index));
-        let (with, mut indexes): (Vec<CandidateIdx>, Vec<Rc<Hypothetical>>) = with.iter().filter_map(resolved).unzip();
-        indexes.extend(self.known.iter().cloned());
-        (with, indexes)
+        let (with, (mut indexes, mut identities)): Resolved = with.iter().filter_map(resolved).unzip();
+        indexes.extend(self.known.iter().map(|(index, _)| index.clone()));
+        identities.extend(self.known.iter().map(|(_, identity)| *identity));
+        (with, (indexes, identities))
     }
 }
 
@@ -64,10 +75,10 @@ impl CostOracle for Oracle {
         if samples.is_empty() {
             return Err(Unplannable { sqlstate: "55000".to_owned(), message: "no sample of the query was captured".to_owned() });
         }
-        let (with, indexes) = self.resolved(with);
+        let (with, (indexes, identities)) = self.resolved(with);
         let (mut total, mut used, mut leaves) = (0.0, Vec::new(), Vec::new());
         for (at, sample) in samples.iter().enumerate() {
-            let planned = plan(sample, &indexes, &[], false).map_err(refusal)?;
+            let planned = cache::plan(&self.around, sample, &indexes, &identities, &[], false).map_err(refusal)?;
             let Planned { cost, used: positions, .. } = planned;
             total += cost;
             // The first sample, which is also the one that is priced, stands for the others.
@@ -86,8 +97,8 @@ impl CostOracle for Oracle {
 
     fn prices(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<Vec<Access>, Unplannable> {
         let Some(sample) = self.samples.get(query).and_then(|s| s.first()) else { return Ok(Vec::new()) };
-        let (with, indexes) = self.resolved(with);
-        let mut accesses = prices(sample, &indexes).map_err(refusal)?;
+        let (with, (indexes, identities)) = self.resolved(with);
+        let mut accesses = cache::prices(&self.around, sample, &indexes, &identities).map_err(refusal)?;
         for access in &mut accesses {
             access.index = access.index.and_then(|p| with.get(p).copied());
         }

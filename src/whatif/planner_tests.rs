@@ -380,7 +380,7 @@ mod tests {
                     continue;
                 }
                 compared += 1;
-                let found = all.iter().filter(|a| a.index == Some(position)).map(|a| a.cost).fold(f64::INFINITY, f64::min);
+                let found = all.0.iter().filter(|a| a.index == Some(position)).map(|a| a.cost).fold(f64::INFINITY, f64::min);
                 // What the planner compares within one per cent, it may drop.
                 assert!(
                     (found / alone.cost - 1.0).abs() < 0.011,

@@ -14,7 +14,8 @@ use indexpilot_core::why::{self, Why};
 pub fn of_queries(weighed: &Weighed, drawn: &[Drawn], some_tables: bool) -> Vec<Advice> {
     let refused = &weighed.selection.unplannable;
     let planned = (0..weighed.queries.len()).filter(|q| refused.iter().all(|(r, _)| r != q)).filter_map(|q| {
-        let query = weighed.queries.get(q)?;
+        // Checks of foreign keys are no templates.
+        let query = weighed.queries.get(q).filter(|query| query.id > 0)?;
         let mut verdict = why::of_query(q, &weighed.queries, &weighed.catalog, &weighed.selection);
         if some_tables && verdict.why == Why::Refused {
             return None;
@@ -57,7 +58,7 @@ pub fn of_queries(weighed: &Weighed, drawn: &[Drawn], some_tables: bool) -> Vec<
         recommendation_ids: Vec::new(),
     };
     let later = refused.iter().filter_map(|(q, e)| Some((weighed.queries.get(*q)?.id, failure_text(&e.sqlstate, &e.message))));
-    let failed = weighed.unplannable.iter().cloned().chain(later).map(|(id, failure)| {
+    let failed = weighed.unplannable.iter().cloned().chain(later).filter(|(id, _)| *id > 0).map(|(id, failure)| {
         let class = failure_class(failure.get(..5).unwrap_or_default());
         without_figures(id, format!("unplannable:{class}"), format!("It could not be planned: {failure}."))
     });

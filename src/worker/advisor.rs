@@ -6,12 +6,13 @@ use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, planner, role, solver};
 use crate::store::action::NOBODY;
 use crate::store::workload::{Filter, StoredSample, Template};
+use crate::whatif::cache::{self, Surroundings};
 use crate::whatif::{self, Expressions, Parameter, Sample};
 use crate::{guc, store};
 use indexpilot_core::effort::Rate;
 use indexpilot_core::model::{Bytes, Catalog, Query, RelId, WriteRates};
 use indexpilot_core::profile::failure_text;
-use indexpilot_core::{candidate, select, workload};
+use indexpilot_core::{candidate, ddl, select, workload};
 use pgrx::pg_sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -172,6 +173,21 @@ pub fn advise(
     time_limit_s: Option<f64>,
 ) -> Result<Vec<Decision>> {
     let _work = crate::pg::own::work();
+    let (studies, limits) = asked(texts, weights, budget, max_columns, time_limit_s)?;
+    let weighed = weigh(studies, &limits)?;
+    let s = &weighed.selection;
+    pgrx::debug1!("indexpilot: select: planner calls {}, candidates {}, gap {:.5}", s.planner_calls, s.candidates.len(), s.gap);
+    Ok(decision::draw(&weighed).into_iter().map(Decision::from).collect())
+}
+
+/// The queries that a caller gives, each checked, and the limits he gives with them.
+fn asked(
+    texts: &[String],
+    weights: Option<&[f64]>,
+    budget: Option<Bytes>,
+    max_columns: Option<usize>,
+    time_limit_s: Option<f64>,
+) -> Result<(Vec<Study>, Limits)> {
     let search_path = caller_search_path();
     let studies: Vec<Study> = texts
         .iter()
@@ -204,10 +220,7 @@ pub fn advise(
         tables: Vec::new(),
         weigh_writes: weights.is_some(),
     };
-    let weighed = weigh(studies, &limits)?;
-    let s = &weighed.selection;
-    pgrx::debug1!("indexpilot: select: planner calls {}, candidates {}, gap {:.5}", s.planner_calls, s.candidates.len(), s.gap);
-    Ok(decision::draw(&weighed).into_iter().map(Decision::from).collect())
+    Ok((studies, limits))
 }
 
 fn in_query(error: Error, study: &Study) -> Error {
@@ -219,8 +232,20 @@ fn in_query(error: Error, study: &Study) -> Error {
     Error { detail: Some(detail), hint: Some(hint), ..error }
 }
 
-/// The pure part of the chain, fed by the planner.
-fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
+/// What select is given.
+struct Prepared {
+    queries: Vec<Query>,
+    samples: Vec<Vec<Sample>>,
+    catalog: Catalog,
+    sampler: whatif::Sampler,
+    generated: candidate::Generated,
+    unplannable: Vec<(i64, String)>,
+    /// Size of the tables that may get indexes.
+    table_bytes: Bytes,
+}
+
+/// workload, candidate: shapes from the planner, a snapshot of the tables, and what is worth a question.
+fn prepare(studies: Vec<Study>, limits: &Limits) -> Result<Prepared> {
     let (mut queries, mut samples, mut unplannable) = (Vec::new(), Vec::new(), Vec::new());
     let mut expressions = Expressions::default();
     for study in studies {
@@ -250,9 +275,7 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     let mut sampler = whatif::Sampler::default();
     sampler.measure(&mut catalog, &queries);
     rows::of_queries(&mut catalog, &queries, guc::candidate_min_table_size());
-    let budget = limits
-        .budget
-        .unwrap_or_else(|| catalog.tables.values().filter(|t| t.refused.is_none()).map(|t| t.bytes).sum::<Bytes>() / 2);
+    let table_bytes = catalog.tables.values().filter(|t| t.refused.is_none()).map(|t| t.bytes).sum();
     let generated = candidate::generate(
         &queries,
         &catalog,
@@ -263,6 +286,29 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
             min_expression: guc::candidate_min_expression(),
         },
     );
+    Ok(Prepared { queries, samples, catalog, sampler, generated, unplannable, table_bytes })
+}
+
+fn select_config(limits: &Limits, budget: Bytes) -> select::Config {
+    select::Config {
+        budget,
+        time_limit_s: limits.time_limit_s,
+        min_gain: guc::select_min_gain(),
+        max_regression: guc::select_max_regression(),
+        max_indexes_per_table: guc::guard_max_indexes_per_table(),
+        hours: limits.hours,
+    }
+}
+
+fn interrupted(e: select::SelectError) -> Error {
+    pgrx::check_for_interrupts!();
+    Error::new(Kind::Cancelled, format!("choosing indexes was interrupted: {e}"))
+}
+
+/// The pure part of the chain, fed by the planner.
+fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
+    let Prepared { mut queries, samples, catalog, mut sampler, generated, unplannable, table_bytes } = prepare(studies, limits)?;
+    let budget = limits.budget.unwrap_or((table_bytes as f64 * guc::select_storage_share()) as Bytes);
     let mut oracle = whatif::Oracle::new(samples, &generated.candidates, &catalog, &mut sampler);
     oracle.rebase(&mut queries);
     let start = Instant::now();
@@ -273,20 +319,70 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         &mut oracle,
         &mut solver::Interruptible,
         &mut || start.elapsed().as_secs_f64(),
-        &select::Config {
-            budget,
-            time_limit_s: limits.time_limit_s,
-            min_gain: guc::select_min_gain(),
-            max_regression: guc::select_max_regression(),
-            max_indexes_per_table: guc::guard_max_indexes_per_table(),
-            hours: limits.hours,
-        },
+        &select_config(limits, budget),
     )
-    .map_err(|e| {
-        pgrx::check_for_interrupts!();
-        Error::new(Kind::Cancelled, format!("choosing indexes was interrupted: {e}"))
-    })?;
+    .map_err(interrupted)?;
     Ok(Weighed { queries, catalog, selection, unplannable, left_out: Vec::new(), budget, build_rate: estimate::build_rate()? })
+}
+
+/// What a budget buys.
+pub struct FrontierPoint {
+    pub storage_budget: Bytes,
+    pub estimated_bytes: Bytes,
+    pub cost_before: f64,
+    pub cost_after: f64,
+    /// CREATE INDEX statements.
+    pub indexes: Vec<String>,
+    pub gap: f64,
+    pub planner_calls: u64,
+}
+
+/// Budgets of a frontier when the caller names none: shares of the size of the tables.
+const FRONTIER: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5];
+
+/// The best choice for these texts for each of several budgets, ascending. Nothing is stored.
+pub fn advise_frontier(
+    texts: &[String],
+    weights: Option<&[f64]>,
+    budgets: Option<Vec<Bytes>>,
+    max_columns: Option<usize>,
+    time_limit_s: Option<f64>,
+) -> Result<Vec<FrontierPoint>> {
+    let _work = crate::pg::own::work();
+    let (studies, limits) = asked(texts, weights, None, max_columns, time_limit_s)?;
+    let Prepared { mut queries, samples, catalog, mut sampler, generated, table_bytes, .. } = prepare(studies, &limits)?;
+    let budgets = budgets.unwrap_or_else(|| FRONTIER.iter().map(|share| (table_bytes as f64 * share) as Bytes).collect());
+    let candidates = generated.candidates;
+    let mut oracle = whatif::Oracle::new(samples, &candidates, &catalog, &mut sampler);
+    oracle.rebase(&mut queries);
+    let start = Instant::now();
+    let points = select::frontier(
+        &queries,
+        &catalog,
+        &candidates,
+        &mut oracle,
+        &mut solver::Interruptible,
+        &mut || start.elapsed().as_secs_f64(),
+        &select_config(&limits, 0),
+        &budgets,
+    )
+    .map_err(interrupted)?;
+    let statement = |c: &usize| {
+        let def = &candidates.get(*c)?.def;
+        Some(ddl::create_index(def, catalog.table(def.table)?, &|name| pgrx::spi::quote_identifier(name), true))
+    };
+    Ok(points
+        .into_iter()
+        .map(|p| FrontierPoint {
+            storage_budget: p.budget,
+            estimated_bytes: p.bytes,
+            cost_before: p.cost_before,
+            cost_after: p.cost_after,
+            indexes: p.chosen.iter().filter_map(statement).collect(),
+            gap: p.gap,
+            planner_calls: p.planner_calls,
+        })
+        .collect())
 }
 
 /// Shape and cost of a template, from those of its samples that can be planned.
@@ -373,8 +469,10 @@ pub fn what_if(text: &str, create: &[String], hide: &[pg_sys::Oid]) -> Result<Wh
                 .hint("Give names of indexes, such as ARRAY['orders_pkey'::regclass]."));
         }
     }
-    let before = whatif::plan(&sample, &[], &[], true)?;
-    let after = whatif::plan(&sample, &with, hide, true)?;
+    let around = Surroundings::now();
+    let identities: Vec<u64> = with.iter().map(|index| cache::identity(index)).collect();
+    let before = cache::plan(&around, &sample, &[], &[], &[], true)?;
+    let after = cache::plan(&around, &sample, &with, &identities, hide, true)?;
     Ok(WhatIf {
         cost_before: before.cost,
         cost_after: after.cost,

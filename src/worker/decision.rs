@@ -3,7 +3,8 @@
 use super::advisor::Weighed;
 use super::estimate;
 use crate::store::analysis::{Recommendation, Run};
-use indexpilot_core::model::{AttNum, Bytes, IndexDef, Query, QueryIdx, Reason};
+use indexpilot_core::candidate::Candidate;
+use indexpilot_core::model::{AttNum, Bytes, IndexDef, Query, QueryIdx, Reason, TableInfo};
 use indexpilot_core::{ddl, select};
 use serde_json::json;
 
@@ -95,7 +96,9 @@ fn chosen(weighed: &Weighed, choice: &select::Choice) -> Option<Drawn> {
         r.saved_ms_per_hour = Some(choice.saved);
         r.write_ms_per_hour = Some(choice.write_cost);
     }
+    let writes = weighed.catalog.table(candidate.def.table).map(|table| writes(candidate, table));
     r.details = json!({
+        "writes": writes,
         "queries": choice.queries.iter().filter_map(|q| detail(weighed, *q)).collect::<Vec<_>>(),
         "planner_calls": weighed.selection.planner_calls,
         "method": method(&weighed.selection),
@@ -104,6 +107,25 @@ fn chosen(weighed: &Weighed, choice: &select::Choice) -> Option<Drawn> {
     });
     r.reason_detail = in_words(r, choice.queries.len());
     Some(drawn)
+}
+
+/// What maintaining the index is made of, per hour and in units of planner cost; and what of it comes from updates that can no longer
+/// be heap-only, as they are where no index holds what they set.
+fn writes(candidate: &Candidate, table: &TableInfo) -> serde_json::Value {
+    let cost = select::write_cost(&candidate.def, &candidate.size, table);
+    let mut kept = table.clone();
+    kept.writes.updated_columns.clear();
+    let without_loss = select::write_cost(&candidate.def, &candidate.size, &kept);
+    let w = &table.writes;
+    let set: f64 = candidate.def.columns().filter_map(|c| w.updated_columns.get(&c)).sum();
+    json!({
+        "inserts_per_hour": w.inserts,
+        "updates_per_hour": w.updates,
+        "heap_only_updates_per_hour": w.hot_updates,
+        "updates_of_its_columns_per_hour": set,
+        "cost_per_hour": cost,
+        "lost_heap_only_cost_per_hour": (cost - without_loss).max(0.0),
+    })
 }
 
 /// "saves 41.2 s per hour in 3 queries (cost 12345 to 678), adds 0.6 s per hour to writes, 312 MB, built in about 50 s"
@@ -170,7 +192,8 @@ fn costs(weighed: &Weighed, queries: &[QueryIdx]) -> (f64, f64) {
 fn detail(weighed: &Weighed, q: QueryIdx) -> Option<serde_json::Value> {
     let query: &Query = weighed.queries.get(q)?;
     let (before, after) = weighed.selection.costs.get(q)?;
-    Some(json!({ "query": query.id, "calls": query.calls, "total_ms": query.total_ms, "cost_before": before, "cost_after": after }))
+    Some(json!({ "query": query.id, "calls": query.calls, "total_ms": query.total_ms, "cost_before": before, "cost_after": after,
+        "ms_per_cost": query.ms_per_cost() }))
 }
 
 /// The figures of the run, for the table analyses.

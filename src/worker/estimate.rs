@@ -4,7 +4,8 @@ use super::advisor::caller_search_path;
 use crate::apply::facts;
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{catalog, indexes, role};
-use crate::whatif::{self, Parameter, Sample};
+use crate::whatif::cache::{self, Surroundings};
+use crate::whatif::{self, Hypothetical, Parameter, Sample};
 use crate::{guc, store};
 use indexpilot_core::diff;
 use indexpilot_core::effort::{self, Rate, Way};
@@ -13,6 +14,7 @@ use indexpilot_core::profile::Usage;
 use indexpilot_core::size::Size;
 use pgrx::pg_sys;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// What one way of building an index takes.
 pub struct BuildCost {
@@ -28,24 +30,24 @@ pub struct BuildCost {
     pub calibration: String,
 }
 
-/// The index that a CREATE INDEX statement means: definition, size, table.
-fn imagined(statement: &str) -> Result<(IndexDef, Size, TableInfo)> {
-    let index = whatif::Hypothetical::parse(statement)?;
-    let def = index.def.clone();
-    let table = catalog::snapshot(&[def.table])?
+/// The index that a CREATE INDEX statement means, and its table.
+fn imagined(statement: &str) -> Result<(Rc<Hypothetical>, TableInfo)> {
+    let index = Hypothetical::parse(statement)?;
+    let table = catalog::snapshot(&[index.def.table])?
         .tables
-        .remove(&def.table)
+        .remove(&index.def.table)
         .ok_or_else(|| Error::internal("table vanished while it was looked at"))?;
-    Ok((def, index.size, table))
+    Ok((index, table))
 }
 
 /// What building the index takes, concurrently and in a transaction.
 ///
 /// # Errors
-/// As [`whatif::Hypothetical::parse`].
+/// As [`Hypothetical::parse`].
 pub fn build_cost(statement: &str) -> Result<Vec<BuildCost>> {
     let _work = crate::pg::own::work();
-    let (def, size, table) = imagined(statement)?;
+    let (index, table) = imagined(statement)?;
+    let (def, size) = (&index.def, &index.size);
     let rate = build_rate()?;
     let around = facts::surroundings(def.table.0)?;
     let free = facts::free_bytes(def.table.0)?;
@@ -54,7 +56,7 @@ pub fn build_cost(statement: &str) -> Result<Vec<BuildCost>> {
     let old = around.oldest_transaction_s.filter(|s| *s >= 1.0).map(|s| format!("the oldest is {s:.0} s old"));
     let ddl = around.running_ddl.map(|d| format!("there is {d}"));
     let cost = |way: Way| {
-        let estimate = effort::estimate(&def, &size, &table, way, rate, memory(way));
+        let estimate = effort::estimate(def, size, &table, way, rate, memory(way));
         let (way, lock_mode, blocks, waits_for) = match way {
             Way::Concurrently => (
                 "concurrently",
@@ -140,8 +142,9 @@ pub fn without_index(text: &str, index: pg_sys::Oid) -> Result<WithoutIndex> {
     }
     let hidden = indexes::index_with_partitions(index.to_u32())?;
     let sample = of_caller(text.to_owned(), Vec::new());
-    let with = whatif::plan(&sample, &[], &[], true)?;
-    let without = whatif::plan(&sample, &[], &hidden, true)?;
+    let around = Surroundings::now();
+    let with = cache::plan(&around, &sample, &[], &[], &[], true)?;
+    let without = cache::plan(&around, &sample, &[], &[], &hidden, true)?;
     let instead = without.scanned.iter().filter(|i| !with.scanned.contains(i)).map(|i| catalog::shown(i.to_u32()));
     let (plan_with, plan_without) = (with.explain.unwrap_or_default(), without.explain.unwrap_or_default());
     Ok(WithoutIndex {
@@ -286,7 +289,21 @@ pub fn usage() -> Result<Vec<Figure>> {
         share(e.decisions_explained, e.decisions),
         "Share of the decisions of which every cited query has a cost from the planner",
     );
-    add("failures", e.failures.values().sum(), "Templates of which no sample could be planned");
+    // An empty sum is -0.
+    add("failures", e.failures.values().sum::<f64>().abs(), "Templates of which no sample could be planned");
+    let c = cache::stats();
+    let asked = (c.hits + c.misses) as f64;
+    add("cache_hits", c.hits as f64, "Answers that this session gave from memory instead of calling the planner");
+    add("cache_misses", c.misses as f64, "Questions of this session that the planner was called for");
+    add(
+        "cache_hit_rate",
+        if asked > 0.0 { c.hits as f64 / asked } else { 0.0 },
+        "Share of the questions of this session that were answered from memory",
+    );
+    add("cache_entries", c.entries as f64, "Answers that this session remembers");
+    add("cache_bytes", c.bytes as f64, "Memory that they take");
+    add("cache_evicted", c.evicted as f64, "Answers that were forgotten to make room");
+    add("cache_invalidated", c.invalidated as f64, "Answers that were forgotten because something changed");
     for (class, n) in &e.failures {
         add(&format!("failures.{class}"), *n, "Of these, by class, with the class of the SQLSTATE");
     }

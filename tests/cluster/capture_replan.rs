@@ -176,5 +176,28 @@ fn almost_everything_that_was_captured_can_be_planned_again() -> Result<()> {
     assert!(all >= 400.0 && nested >= 150.0, "the mix is not what it should be");
     assert!(planned.is_ok(), "{left} templates were never tried; {} failures", failures.len());
     assert!(share >= BAR, "{:.2} % can be planned again:\n{}", share * 100.0, failures.join("\n"));
+    decisions_are_explained(&mut server)?;
     server.expect_no_loss()
+}
+
+/// What the extension itself says of it, and that an analysis decides on costs of the planner and has a reason for every query.
+fn decisions_are_explained(server: &mut Server) -> Result<()> {
+    server.db.batch_execute("SET indexpilot.candidate_min_table_size = 0")?;
+    let decided = text(&mut server.db, "SELECT count(*)::text FROM indexpilot.analyze_and_create_indexes(dry_run => true)")?;
+    let figures = "SELECT format('%s %s', name, value) FROM indexpilot.get_explain_usage_stats() ORDER BY name";
+    println!("{decided} decisions\n{}", column(&mut server.db, figures)?.join("\n"));
+    let reasons =
+        "SELECT format('%s %s', reason, count(*)) FROM indexpilot.query_advice GROUP BY reason ORDER BY count(*) DESC, reason";
+    let reasons = column(&mut server.db, reasons)?;
+    println!("{}", reasons.join("\n"));
+    for (name, bar) in [("coverage", 0.95), ("success_rate", BAR), ("sample_success_rate", BAR), ("decision_coverage", 0.95)] {
+        let value = format!("SELECT value::text FROM indexpilot.get_explain_usage_stats() WHERE name = '{name}'");
+        let value: f64 = text(&mut server.db, &value)?.parse()?;
+        assert!(value >= bar, "{name} is {value}");
+    }
+    assert!(decided.parse::<u32>()? > 20, "{decided} decisions");
+    let silent =
+        "SELECT count(*)::text FROM indexpilot.query_advice WHERE reason IS NULL OR reason = 'not_analysed' OR reason_detail = ''";
+    assert_eq!(text(&mut server.db, silent)?, "0", "queries without a reason: {}", reasons.join(", "));
+    Ok(())
 }

@@ -45,14 +45,17 @@ pub fn ask(session: &mut Session, queries: &[Query], budget: i64, columns: Optio
     let (wall_s, cpu_s) = (start.elapsed().as_secs_f64(), session.cpu()? - cpu);
     session.client.batch_execute("RESET client_min_messages")?;
     let said = session.notices();
-    let told = said.iter().find_map(|n| n.strip_prefix("indexpilot: select: "));
-    let number = |name: &str| -> Option<f64> { told?.split(", ").find_map(|part| part.strip_prefix(name)?.trim().parse().ok()) };
+    let told = said.iter().find_map(|n| n.strip_prefix("indexpilot: select: ")).ok_or("advise() does not say how it chose")?;
+    let number = |name: &str| -> Result<f64> {
+        let part = told.split(", ").find(|part| part.contains(name)).ok_or_else(|| format!("no {name} in: {told}"))?;
+        Ok(part.replace(name, "").trim().parse()?)
+    };
     Ok(Advice {
         indexes: rows.iter().map(|r| (r.get(0), r.get(1))).collect(),
         cpu_s,
         wall_s,
-        planner_calls: number("planner calls").unwrap_or(0.0) as u64,
-        gap: number("gap"),
+        planner_calls: number("planner calls")? as u64,
+        gap: Some(number("gap")?),
     })
 }
 

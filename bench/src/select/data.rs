@@ -28,7 +28,7 @@ const SETTINGS: [(&str, &str); 11] = [
 /// A running server with data.
 pub struct Data {
     cluster: Cluster,
-    search_path: String,
+    schema: String,
 }
 
 /// A session, and what the server told it beside results.
@@ -56,7 +56,7 @@ pub fn start(name: &str, schema: &str, fill: impl FnOnce(&mut Client) -> Result<
     for (name, value) in SETTINGS {
         builder = builder.setting(name, value);
     }
-    let data = Data { cluster: builder.start()?, search_path: format!("{schema}, public") };
+    let data = Data { cluster: builder.start()?, schema: schema.to_owned() };
     let mut admin = data.cluster.connect("postgres", "postgres")?;
     let there = |admin: &mut Client, name: &str| -> Result<bool> {
         Ok(admin.query_opt("SELECT FROM pg_database WHERE datname = $1", &[&name])?.is_some())
@@ -87,6 +87,10 @@ pub fn start(name: &str, schema: &str, fill: impl FnOnce(&mut Client) -> Result<
 }
 
 impl Data {
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
     /// A session of its own, whose schema is that of the data.
     ///
     /// # Errors
@@ -99,7 +103,7 @@ impl Data {
             let _ = sender.send(notice.message().to_owned());
         });
         let mut client = config.connect(NoTls)?;
-        client.batch_execute(&format!("SET search_path = {}", self.search_path))?;
+        client.batch_execute(&format!("SET search_path = {}, public", self.schema))?;
         Ok(Session { client, notices })
     }
 }
@@ -116,12 +120,7 @@ impl Session {
     /// When the process cannot be found.
     pub fn cpu(&mut self) -> Result<f64> {
         let pid: i32 = self.client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in parentheses, may hold spaces; user and system time are the 14th and 15th field.
-        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let ticks =
-            |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).ok_or("/proc does not tell the time of a process");
-        Ok((ticks(11)? + ticks(12)?) / 100.0)
+        cpu_of(pid)
     }
 
     /// Planner cost of a query as the database is.
@@ -134,4 +133,16 @@ impl Session {
         let cost = line.split_once("..").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
         Ok(cost.ok_or_else(|| format!("no cost in the plan: {line}"))?)
     }
+}
+
+/// CPU seconds that a process has used.
+///
+/// # Errors
+/// When the process cannot be found.
+pub fn cpu_of(pid: i32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold spaces; user and system time are the 14th and 15th field, in hundredths of a second.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).ok_or("/proc does not tell the time of a process");
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
