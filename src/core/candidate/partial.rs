@@ -15,8 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 const MAX_SHARE: f64 = 0.9;
 /// Conditions of a use that are tried, the most selective first, and combined with one another.
 const MAX_CONDITIONS: usize = 4;
-/// A column with more values is not one of few.
-const FEW_VALUES: f64 = 200.0;
+/// A column with more values is not one of few; of somewhat more, a value that is much rarer than the others will do.
+const FEW_VALUES: f64 = 10.0;
+const MORE_VALUES: f64 = 200.0;
+const RARE: f64 = 0.2;
+/// What the planner takes for the share of a comparison that it knows nothing of (`DEFAULT_INEQ_SEL`, selfuncs.h).
+const UNKNOWN_SHARE: f64 = 1.0 / 3.0;
+/// A condition that more of the rows pass is no reason for an index where nothing else is searched or sorted by.
+const MAX_SHARE_ALONE: f64 = 0.1;
 /// Tenants of a table that may get indexes of their own rows, the heaviest first.
 const MAX_TENANTS: usize = 3;
 
@@ -77,9 +83,11 @@ impl Rules {
             [only] => {
                 let ranged = usage.predicates.iter().any(|p| p.column == only && p.kind == PredicateKind::Range);
                 let values = table.column(only).map_or(f64::INFINITY, |c| c.n_distinct);
-                of_nulls(c) || (values <= FEW_VALUES && !ranged) || self.repeated.contains(&named)
+                let few = values <= FEW_VALUES || (values <= MORE_VALUES && c.selectivity * values <= RARE);
+                of_nulls(c) || (few && !ranged) || self.repeated.contains(&named)
             }
-            _ => true,
+            // Of such a comparison the planner knows nothing: neither size nor use of the index could be foreseen.
+            _ => (c.selectivity - UNKNOWN_SHARE).abs() > 1e-4,
         };
         few && c.selectivity <= MAX_SHARE && c.columns.iter().all(|c| fields.searched(*c))
     }
@@ -97,8 +105,17 @@ fn of_tenant(condition: &Condition, table: &TableInfo) -> bool {
 /// A condition of a partial index.
 struct Part {
     sql: String,
+    share: f64,
     /// Columns that it says enough of to leave them out of the index.
     settled: Vec<AttNum>,
+}
+
+/// Share of the rows that pass both: two bounds of one column are one range.
+fn share_of_both(a: &Condition, b: &Condition, usage: &RelationUse) -> f64 {
+    let range =
+        usage.predicates.iter().filter(|p| p.kind == PredicateKind::Range && a.columns == [p.column] && b.columns == [p.column]);
+    let together = range.map(|p| p.selectivity).fold(f64::INFINITY, f64::min);
+    if together.is_finite() { together } else { a.selectivity * b.selectivity }
 }
 
 /// Both conditions as one, as the server prints it; the same for either order.
@@ -125,7 +142,7 @@ pub fn note_conditions(queries: &[Query], catalog: &mut Catalog) {
             note(usage.rel, c.sql.clone(), c.selectivity);
         }
         for (a, b) in pairs(&usage.conditions) {
-            note(usage.rel, both(a, b), a.selectivity * b.selectivity);
+            note(usage.rel, both(a, b), share_of_both(a, b, usage));
         }
     }
 }
@@ -152,8 +169,10 @@ pub(super) fn candidates(
         let rest = Wants::alone(&rest, wants.table, wants.outer);
         let mut plain = btree::candidates(&rest, fields, shares, max_columns);
         if plain.is_empty() {
-            // The condition is all that is searched: any column does as the key, best one that is needed.
-            let column = rest.usage.needed.iter().chain(&part.settled).copied().find(|c| fields.key(*c));
+            // The condition is all that is searched: any column does as the key, best a narrow one that is needed.
+            let width = |c: &AttNum| wants.table.column(*c).map_or(u32::MAX, |c| c.avg_width);
+            let key = |columns: &[AttNum]| columns.iter().copied().filter(|c| fields.key(*c)).min_by_key(|c| (width(c), *c));
+            let column = key(&rest.usage.needed).or_else(|| key(&part.settled)).filter(|_| part.share <= MAX_SHARE_ALONE);
             plain.extend(column.map(|c| IndexDef::new(usage.rel, vec![Key::asc(c)], [])));
         }
         let wide = covering::candidates(&rest, fields, &plain, max_columns);
@@ -172,7 +191,11 @@ fn parts(wants: &Wants<'_>, fields: &Fields, rules: &Rules) -> Vec<Part> {
         [only] if !c.sql.ends_with(" IS NOT NULL)") => vec![only],
         _ => Vec::new(),
     };
-    let one = conditions.iter().map(|c| Part { sql: c.sql.clone(), settled: settled(c) });
-    let two = pairs(&conditions).map(|(a, b)| Part { sql: both(a, b), settled: [settled(a), settled(b)].concat() });
+    let one = conditions.iter().map(|c| Part { sql: c.sql.clone(), share: c.selectivity, settled: settled(c) });
+    let two = pairs(&conditions).map(|(a, b)| Part {
+        sql: both(a, b),
+        share: share_of_both(a, b, wants.usage),
+        settled: [settled(a), settled(b)].concat(),
+    });
     one.chain(two).collect()
 }

@@ -228,7 +228,9 @@ pub(super) fn conditions(list: &[(&str, AttNum, f64)]) -> Vec<Condition> {
 
 #[test]
 fn conditions_make_indexes_of_some_rows() {
-    let table = fixture::table(1, "t", 1e6, &["id", "status", "created", "live"]);
+    let mut table = fixture::table(1, "t", 1e6, &["id", "status", "created", "live"]);
+    table.columns[1].n_distinct = 5.0;
+    table.columns[3].n_distinct = 2.0;
     let queue = RelationUse {
         conditions: conditions(&[("(status = 1)", 2, 0.01), ("(live = 1)", 4, 0.5)]),
         order: vec![Key::asc(3)],
@@ -260,6 +262,17 @@ fn conditions_make_indexes_of_some_rows() {
 }
 
 #[test]
+fn two_bounds_of_a_column_are_one_range() {
+    let between = RelationUse {
+        conditions: conditions(&[("(created >= 1)", 2, 0.6), ("(created < 2)", 2, 0.5)]),
+        ..usage(1, &[(2, Range, 0.1), (1, Join, 1e-6)])
+    };
+    let mut catalog = fixture::catalog([fixture::table(1, "t", 1e6, &["id", "created"])]);
+    note_conditions(&[fixture::query(1, 1.0, 1000.0, vec![between])], &mut catalog);
+    assert_eq!(catalog.tables[&RelId(1)].conditions["((created < 2) AND (created >= 1))"], 0.1);
+}
+
+#[test]
 fn sparse_columns_are_indexed_without_their_nulls() {
     let mut table = fixture::table(1, "t", 1e6, &["id", "user"]);
     table.columns[1].null_frac = 0.95;
@@ -270,24 +283,34 @@ fn sparse_columns_are_indexed_without_their_nulls() {
 
 #[test]
 fn conditions_that_the_next_query_states_otherwise_are_none() {
-    let mut table = fixture::table(1, "t", 1e6, &["id", "email", "created", "a", "b"]);
+    let mut table = fixture::table(1, "t", 1e6, &["id", "email", "created", "a", "b", "state"]);
     table.columns[1].n_distinct = 9e5;
+    table.columns[5].n_distinct = 50.0;
     table.columns[2].n_distinct = 1e4;
     let mails =
         RelationUse { conditions: conditions(&[("(email = 'x')", 2, 1e-6)]), ..usage(1, &[(2, Equal, 1e-6), (4, Equal, 0.1)]) };
     let since =
         RelationUse { conditions: conditions(&[("(created > '1994')", 3, 0.1)]), ..usage(1, &[(3, Range, 0.1), (4, Equal, 0.1)]) };
+    let state = |share| RelationUse {
+        conditions: conditions(&[("(state = 7)", 6, share)]),
+        ..usage(1, &[(6, Equal, share), (4, Equal, 0.1)])
+    };
     let some = |found: Vec<String>| found.iter().any(|d| d.contains("WHERE"));
     assert!(!some(generated(table.clone(), vec![mails])));
     assert!(!some(generated(table.clone(), vec![since.clone()])));
+    assert!(!some(generated(table.clone(), vec![state(0.02)])), "one of many");
+    assert!(some(generated(table.clone(), vec![state(0.001)])), "the rare one");
     // Two queries state the range; and a comparison of columns has no constant.
     let queries = [1, 2].map(|id| fixture::query(id, 1.0, 1000.0, vec![since.clone()]));
     let mut catalog = fixture::catalog([table.clone()]);
     note_conditions(&queries, &mut catalog);
     assert!(some(statements(&generate(&queries, &catalog, &config()), &catalog)));
-    let columns = Condition { sql: "(a < b)".into(), columns: vec![4, 5], selectivity: 0.33 };
-    let late = RelationUse { conditions: vec![columns], ..usage(1, &[(1, Join, 1e-6)]) };
-    assert!(generated(table, vec![late]).contains(&"(id) WHERE (a < b)".into()));
+    let late = |selectivity| {
+        let columns = Condition { sql: "(a < b)".into(), columns: vec![4, 5], selectivity };
+        RelationUse { conditions: vec![columns], ..usage(1, &[(1, Join, 1e-6)]) }
+    };
+    assert!(generated(table.clone(), vec![late(0.2)]).contains(&"(id) WHERE (a < b)".into()));
+    assert!(!some(generated(table, vec![late(1.0 / 3.0)])), "nobody knows how many rows");
 }
 
 #[test]

@@ -29,6 +29,8 @@ const SPREAD: f64 = 0.001;
 const WIDTHS: [f64; 8] = [0.15, 0.5, 1.0, 1.5, 2.0, 2.7, 3.5, 5.0];
 /// A wider distribution must fit so much better, in units of chi square.
 const CLEARLY: f64 = 2.0;
+/// The final fit is this much better than a good one.
+const WELL: f64 = 0.2;
 const PACE: f64 = 1.8;
 const MOST_ROUNDS: usize = 1000;
 
@@ -111,7 +113,7 @@ fn cells(met: &[f64; FREQUENT], scale: f64) -> Vec<(f64, f64)> {
     number.iter_mut().zip(&sizes).for_each(|(n, s)| *n += spread / s);
     for _ in 0..MOST_ROUNDS {
         let expected = expected(&number, &chances);
-        if misfit(met, &expected) <= fits(met) {
+        if misfit(met, &expected) <= WELL * fits(met) {
             break;
         }
         for (n, c) in number.iter_mut().zip(&chances) {
