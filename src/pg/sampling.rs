@@ -295,6 +295,11 @@ fn float4(value: f32) -> pg_sys::Datum {
 }
 
 impl Statistics {
+    /// The bytes of the tuple, as they are in memory.
+    pub fn image(&self) -> &[u64] {
+        &self.tuple
+    }
+
     /// The tuple for the planner, in the current memory context; `release` frees it.
     ///
     /// # Safety

@@ -66,6 +66,8 @@ fn changed(relation: u32) {
 pub fn identity(index: &Hypothetical) -> u64 {
     let mut hash = DefaultHasher::new();
     format!("{:?} {:?} {:?}", index.index, index.size, index.entry_pages).hash(&mut hash);
+    index.only_statistics.hash(&mut hash);
+    index.hash_statistics(&mut hash);
     hash.finish()
 }
 

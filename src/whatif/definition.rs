@@ -10,6 +10,7 @@ use indexpilot_core::ddl;
 use indexpilot_core::model::{AccessMethod, AttNum, ColumnInfo, FIRST_EXPRESSION, IndexDef, Key, OpClass, RelId, TableInfo};
 use indexpilot_core::size::{self, Size};
 use std::ffi::CString;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -76,6 +77,11 @@ impl Hypothetical {
         };
         let statistics = reader.as_ref().map(expressions).unwrap_or_default();
         Ok(Rc::new(Hypothetical::new(index, def.clone(), table, statistics)))
+    }
+
+    /// Hashes what the planner is told of the expressions.
+    pub(super) fn hash_statistics(&self, hash: &mut impl Hasher) {
+        self.statistics.iter().flatten().for_each(|s| s.image().hash(hash));
     }
 
     /// The statistics of an expression, which is the only key of `index`.

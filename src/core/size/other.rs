@@ -120,3 +120,82 @@ pub(super) fn search_tree(def: &IndexDef, table: &TableInfo) -> Size {
     }
     Size::of_pages(pages + first - 1.0, rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::of;
+    use crate::fixture;
+    use crate::model::{AccessMethod, IndexDef, Key, OpClass, PAGE, SearchKeys, TableInfo};
+
+    /// 300 000 rows of integers and texts in 4 000 pages.
+    fn table() -> TableInfo {
+        let mut table = fixture::table(1, "t", 300_000.0, &["id", "few"]);
+        table.bytes = 4000 * PAGE;
+        table.columns[0].n_distinct = 300_000.0;
+        table.columns[1].n_distinct = 5.0;
+        table
+    }
+
+    fn pages(table: &TableInfo, column: i16, method: AccessMethod) -> f64 {
+        of(&IndexDef::new(table.rel, vec![Key::asc(column)], []).by(method), table).pages as f64
+    }
+
+    #[test]
+    fn buckets_grow_by_quarters_of_a_power_of_two() {
+        for (wanted, got) in [(0.0, 2.0), (3.0, 4.0), (300.0, 512.0), (513.0, 640.0), (700.0, 768.0), (1025.0, 1280.0)] {
+            assert_eq!(super::buckets(wanted), got, "{wanted}");
+        }
+        let table = table();
+        // 977 buckets are wanted; with five values, 60 000 rows of one value take 147 overflow pages.
+        assert_eq!(pages(&table, 1, AccessMethod::Hash), 2.0 + 1024.0);
+        let few = pages(&table, 2, AccessMethod::Hash);
+        assert!((1026.0 + 5.0 * 140.0..1026.0 + 5.0 * 150.0).contains(&few), "{few}");
+    }
+
+    #[test]
+    fn a_brin_index_is_a_few_pages() {
+        assert_eq!(pages(&table(), 1, AccessMethod::Brin), 3.0);
+        let mut huge = table();
+        huge.bytes = 1_000_000 * PAGE;
+        let found = pages(&huge, 1, AccessMethod::Brin);
+        assert!((1.0 + 6.0 + 19.0..1.0 + 6.0 + 25.0).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn gin_grows_with_its_keys_and_a_partial_index_is_smaller() {
+        let mut table = table();
+        let keys = |per_row, distinct, classes| SearchKeys {
+            method: AccessMethod::Gin,
+            opclass: OpClass::Default,
+            per_row,
+            distinct,
+            width: 4.0,
+            in_order: 0.0,
+            classes,
+        };
+        let sized = |table: &mut TableInfo, search| {
+            table.columns[1].search = vec![search];
+            pages(table, 2, AccessMethod::Gin)
+        };
+        let few = sized(&mut table, keys(1.0, 100.0, Vec::new()));
+        let more = sized(&mut table, keys(3.0, 100.0, Vec::new()));
+        let unique = sized(&mut table, keys(1.0, 300_000.0, vec![(300_000.0, 1.0)]));
+        assert!(few < more && more < unique, "{few} {more} {unique}");
+        table.conditions.insert("few > 1".into(), 0.1);
+        let def = IndexDef::new(table.rel, vec![Key::asc(2)], []).by(AccessMethod::Gin).partial("few > 1");
+        let partial = of(&def, &table).pages as f64;
+        assert!(partial < unique / 5.0, "{partial} of {unique}");
+    }
+
+    #[test]
+    fn order_leaves_trees_half_empty() {
+        let mut table = table();
+        for method in [AccessMethod::Gist, AccessMethod::Spgist] {
+            table.columns[0].correlation = 0.0;
+            let scattered = pages(&table, 1, method);
+            table.columns[0].correlation = 1.0;
+            let in_order = pages(&table, 1, method);
+            assert!(in_order > 1.2 * scattered, "{in_order} {scattered}");
+        }
+    }
+}
