@@ -15,7 +15,7 @@ const MAX_REFINED: usize = 4;
 const MAX_CALLS_PER_QUERY: u64 = 32;
 /// Rounds of solving and validating.
 const MAX_ROUNDS: usize = 24;
-/// Seconds that the greedy choice may take beyond the time limit: without it there might be no choice at all.
+/// Seconds that the greedy choice may take when the time is over, from when it begins: without it there might be no choice at all.
 const GREEDY_EXTRA_S: f64 = 1.0;
 /// Share of the time limit after which no more questions are asked about single queries.
 const EXPLORE_SHARE: f64 = 0.6;
@@ -92,7 +92,7 @@ impl<'a> Search<'a> {
                 }
             }
             if round == 0 || sets.is_empty() {
-                let (memo, limit) = (&mut self.memo, self.config.time_limit_s + GREEDY_EXTRA_S);
+                let (memo, limit) = (&mut self.memo, self.config.time_limit_s.max(elapsed_s()) + GREEDY_EXTRA_S);
                 let mut go_on = || if memo.interrupted() { Err(Cancelled) } else { Ok(elapsed_s() < limit) };
                 sets.push((Method::Greedy, greedy::choose(&self.problem, &mut go_on)?));
             }

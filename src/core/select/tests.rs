@@ -293,6 +293,16 @@ fn two() -> Case {
     Case::new(&[vec![10, 50]], &[(1.0, vec![(0, 1000.0, vec![0.5, 0.1])])], 0.0)
 }
 
+#[test]
+fn questions_that_took_longer_than_the_limit_still_end_in_a_choice() {
+    let case = two();
+    let generated = Generated { candidates: case.candidates.clone(), rejected: Vec::new() };
+    let mut late = || 1000.0;
+    let s = solve(&case.queries, &case.catalog, generated, &mut case.oracle.clone(), &mut Uninterruptible, &mut late, &case.config)
+        .unwrap();
+    assert_eq!((chosen(&s), s.method), (vec![1], Method::Greedy));
+}
+
 fn reason(selection: &Selection, column: i16) -> Option<(Reason, &str)> {
     selection.rejected.iter().find(|r| r.def.keys[0].column == column).map(|r| (r.reason, r.detail.as_str()))
 }
