@@ -214,9 +214,18 @@ fn described(columns: &[&ColumnInfo], keys: &[&ColumnInfo], rows: f64, deduplica
     Leaves { pages, tuple, key: maxalign(TUPLE_HEADER + key), groups: distinct_keys(keys, rows) }
 }
 
-/// The leaves, as a sample of the table's rows tells them; `None` when it has not all columns.
-fn sampled(sample: &RowSample, columns: &[AttNum], keys: &[AttNum], rows: f64, deduplicated: bool) -> Option<Leaves> {
-    let scale = rows / sample.rows() as f64;
+/// The leaves, as a sample of the table's rows tells them; `None` when it has not all columns. Of a partial
+/// index the second number of rows is in it, taken as scattered over the groups of all rows.
+fn sampled(
+    sample: &RowSample,
+    columns: &[AttNum],
+    keys: &[AttNum],
+    (all_rows, rows): (f64, f64),
+    deduplicated: bool,
+) -> Option<Leaves> {
+    let scale = all_rows / sample.rows() as f64;
+    let share = (rows / all_rows).clamp(0.0, 1.0);
+    let whole = share >= 1.0;
     let tuples = sample.widths(columns, None)?;
     let key = sample.widths(keys, None)?.mean;
     let (groups, pages) = if deduplicated {
@@ -224,17 +233,25 @@ fn sampled(sample: &RowSample, columns: &[AttNum], keys: &[AttNum], rows: f64, d
         let mut all = Tuples::default();
         let mut frequent = 0.0;
         for (met, row) in &groups.frequent {
-            let rows = f64::from(*met) * scale;
+            let rows = f64::from(*met) * scale * share;
             all.add(group(rows, sample.width(keys, *row)?), 1.0);
             frequent += rows;
         }
         let width = sample.widths(keys, Some(&groups.met))?.mean;
-        for (share, mean) in &groups.rare {
+        let mut rare = 0.0;
+        for (part, mean) in &groups.rare {
             let mean = mean.max(1.0);
-            let tuples = if mean < SMALL_GROUP && !groups.exact { random_group(mean, width) } else { group(mean, width) };
-            all.add(tuples, share * (rows - frequent).max(0.0) / mean);
+            // Rows of a group that are left, and the chance that there is one.
+            let left = if whole { mean } else { mean * share / (1.0 - (1.0 - share).powf(mean)).max(1e-9) };
+            let left = left.max(1.0);
+            let tuples =
+                if left < SMALL_GROUP && !(groups.exact && whole) { random_group(left, width) } else { group(left, width) };
+            let number = part * (rows - frequent).max(0.0) / left;
+            all.add(tuples, number);
+            rare += number;
         }
-        (groups.count(rows, frequent), all.pages(key))
+        let groups = if whole { groups.count(rows, frequent) } else { groups.frequent.len() as f64 + rare };
+        (groups.max(1.0), all.pages(key))
     } else {
         let even = tuples.variation == 0.0;
         (rows, rows / (per_page(tuples.mean, 0.0, LEAF_SPARE, even) + tuples.variation / 2.0))
@@ -279,8 +296,7 @@ pub fn btree(def: &IndexDef, table: &TableInfo) -> Size {
     let leaves = table
         .sample
         .as_ref()
-        .filter(|_| def.predicate.is_none())
-        .and_then(|sample| sampled(sample, &numbers(&columns), &numbers(&keys), rows, deduplicated))
+        .and_then(|sample| sampled(sample, &numbers(&columns), &numbers(&keys), (table.rows.max(1.0).floor(), rows), deduplicated))
         .unwrap_or_else(|| described(&columns, &keys, rows, deduplicated));
     // Where two leaves meet within equal keys, the inner page needs the row's address too [nbtutils.c, `_bt_truncate`].
     let per_tuple = if deduplicated { (MAX_POSTING - leaves.tuple) / TID } else { 1.0 };

@@ -152,6 +152,24 @@ fn groups_of_all_sizes() {
 }
 
 #[test]
+fn a_partial_index_has_a_part_of_each_group() {
+    let cases: [(&str, f64, Column); 4] = [
+        ("4 rows side by side, a third", 0.33, &|r| (r / 4) as i64),
+        ("4 rows side by side, few", 0.05, &|r| (r / 4) as i64),
+        ("40 rows, a quarter", 0.25, &|r| (u(r, 1) * 10_000.0) as i64),
+        ("400 rows, half", 0.5, &|r| (u(r, 1) * 1000.0) as i64),
+    ];
+    for (name, share, column) in cases {
+        let mut table = sampled(&[column]);
+        table.conditions.insert("c".into(), share);
+        let def = IndexDef::new(table.rel, vec![Key::asc(1)], []).partial("c");
+        let leaves = built((0..ROWS).filter(|r| u(*r, 7) < share).map(|r| (vec![column(r)], 16)).collect());
+        let error = of(&def, &table).pages as f64 / (leaves * 1.0035 + 1.0) - 1.0;
+        assert!(error.abs() < 0.07, "{name}: {error:.3}");
+    }
+}
+
+#[test]
 fn a_whole_table_is_counted() {
     let rows = 9000_usize;
     let values = (0..rows).map(|r| Value { hash: hash(&[(r % 70) as u8]), size: 4 }).collect();
