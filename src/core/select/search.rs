@@ -8,9 +8,9 @@ use crate::model::{CandidateIdx, Catalog, Query, QueryIdx};
 use crate::whatif::{Cancelled, CostOracle, Memo};
 
 /// Relative gap at which the solver may stop.
-pub(super) const GAP: f64 = 2e-3;
+pub(super) const GAP: f64 = 5e-3;
 /// Times that queries are asked what they would like beside what is chosen.
-const MAX_REFINED: usize = 4;
+const MAX_REFINED: usize = 2;
 /// Questions for a query on average after which no set is refined.
 const MAX_CALLS_PER_QUERY: u64 = 32;
 /// Rounds of solving and validating.
