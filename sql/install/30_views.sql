@@ -1,6 +1,7 @@
 -- What users read. Everybody is shown what his own roles ran, and those who may read all statistics everything; a session that works
 -- for one tenant (indexpilot.tenant_id) sees that tenant only. So the views are barriers: no condition of the reader's is evaluated
--- on rows that he may not see. Literals are in no view but workload_samples.
+-- on rows that he may not see. Literals of statements are in no view but
+-- workload_samples; constants that became part of an index are in its definition.
 
 CREATE VIEW queries WITH (security_barrier) AS
 SELECT w.id, w.queryid, pg_catalog.pg_get_userbyid(w.role_id) AS role_name, w.nested, w.query,

@@ -69,6 +69,12 @@ pub fn describe(def: &IndexDef, table: &TableInfo) -> String {
     text
 }
 
+/// As [`describe`], but of a condition only that there is one: its constants are the literals of somebody's query.
+pub fn outline(def: &IndexDef, table: &TableInfo) -> String {
+    let whole = describe(&IndexDef { predicate: None, ..def.clone() }, table);
+    if def.predicate.is_some() { format!("{whole} WHERE ...") } else { whole }
+}
+
 fn write_columns(out: &mut String, def: &IndexDef, name: &dyn Fn(AttNum) -> String, opclass: &dyn Fn(OpClass) -> Option<String>) {
     let class = |k: &Key| opclass(k.opclass).map(|n| format!(" {n}")).unwrap_or_default();
     let keys: Vec<String> = def.keys.iter().map(|k| format!("{}{}{}", name(k.column), class(k), direction(*k))).collect();

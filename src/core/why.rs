@@ -85,7 +85,7 @@ pub fn of_query(q: QueryIdx, queries: &[Query], catalog: &Catalog, selection: &S
         .iter()
         .filter(|c| c.queries.contains(&q))
         .filter_map(|c| selection.candidates.get(c.candidate))
-        .filter_map(|c| Some(ddl::describe(&c.def, catalog.table(c.def.table)?)))
+        .filter_map(|c| Some(ddl::outline(&c.def, catalog.table(c.def.table)?)))
         .collect();
     if !chosen.is_empty() {
         let share = if before > 0.0 { (1.0 - after / before) * 100.0 } else { 0.0 };

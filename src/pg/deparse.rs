@@ -93,10 +93,24 @@ pub unsafe fn text(expression: *mut pg_sys::Node, rti: i32, table: pg_sys::Oid) 
         if name.is_null() {
             return None;
         }
-        let _path = SettingScope::safe_search_path();
+        // As pg_dump has it: what is printed here is read elsewhere, under other settings.
+        let _settings = SettingScope::new(&[
+            (c"search_path", c"pg_catalog, pg_temp"),
+            (c"datestyle", c"ISO"),
+            (c"intervalstyle", c"postgres"),
+            (c"timezone", c"UTC"),
+            (c"extra_float_digits", c"3"),
+            (c"quote_all_identifiers", c"off"),
+        ]);
         let copy = pg_sys::copyObjectImpl(expression.cast()).cast::<pg_sys::Node>();
         if rti != 1 {
             pg_sys::ChangeVarNodes(copy, rti, 1, 0);
+        }
+        // A column that was written by the alias of a join is printed by it (get_variable, ruleutils.c), and here is no join.
+        let flags = pg_sys::PVC_RECURSE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_RECURSE_PLACEHOLDERS;
+        for var in super::node::list::<pg_sys::Var>(pg_sys::pull_var_clause(copy, flags as i32)) {
+            (*var).varnosyn = 0;
+            (*var).varattnosyn = 0;
         }
         let context = pg_sys::deparse_context_for(name, table);
         let printed = pg_sys::deparse_expression(copy, context, false, false);

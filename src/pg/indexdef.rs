@@ -5,9 +5,15 @@
 
 use super::error::Result;
 use super::role::RoleScope;
+use super::spi::SettingScope;
+use super::time::TimeoutScope;
 use super::{deparse, node, subxact, trust};
 use pgrx::pg_sys;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+/// How long an index may take to say what it computes.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A key that is an expression.
 pub struct Expression {
@@ -30,8 +36,11 @@ pub struct Computed {
 /// None but cancels, which go on upwards.
 pub fn computed(index: pg_sys::Oid, table: pg_sys::Oid, owner: pg_sys::Oid) -> Option<Computed> {
     subxact::discard(AssertUnwindSafe(|| {
+        let _settings = SettingScope::new(&[(c"search_path", c"pg_catalog, pg_temp"), (c"lock_timeout", c"100ms")]);
         let _trust = trust::Guard::new(owner)?;
         let _role = RoleScope::new(owner, true);
+        // What simplifying runs may be the owner's code.
+        let _timeout = TimeoutScope::new(PATIENCE);
         read(index, table)
     }))
     .unwrap_or_default()
@@ -39,10 +48,16 @@ pub fn computed(index: pg_sys::Oid, table: pg_sys::Oid, owner: pg_sys::Oid) -> O
 
 fn read(index: pg_sys::Oid, table: pg_sys::Oid) -> Result<Option<Computed>> {
     // SAFETY: the relation cache gives copies in the current memory context, whose columns are those of entry 1 (relcache.c); the
-    // index is open meanwhile, so that it stays. The subtransaction around this gives its lock back.
+    // index is open meanwhile, so that it stays, and locked after its table, as everybody does. The subtransaction around this gives
+    // the locks back.
     unsafe {
         pg_sys::XactReadOnly = true;
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let of = pg_sys::try_relation_open(table, lock);
+        if of.is_null() {
+            return Ok(None);
+        }
+        pg_sys::relation_close(of, pg_sys::NoLock as pg_sys::LOCKMODE);
         let relation = pg_sys::try_relation_open(index, lock);
         if relation.is_null() {
             return Ok(None);

@@ -126,6 +126,16 @@ pub fn resolve(text: &str, role: pg_sys::Oid, author: Author, path: &CStr, limit
     })
 }
 
+/// The expression, which is given away, can give another result another time: contain_mutable_functions_after_planning, which early
+/// minor versions do not have.
+///
+/// # Safety
+/// A live copy of an expression.
+unsafe fn mutable(expression: *mut pg_sys::Expr) -> bool {
+    // SAFETY: as promised; planning inlines functions and fills in defaults, as index_create's caller has it (indexcmds.c).
+    unsafe { pg_sys::contain_mutable_functions(pg_sys::expression_planner(expression).cast()) }
+}
+
 fn not_an_index(detail: String) -> Error {
     Error::new(Kind::Syntax, "definition is not one CREATE INDEX statement")
         .detail(detail)
@@ -229,7 +239,7 @@ impl<'a> Resolver<'a> {
                 if !expression.is_null() {
                     expressions = pg_sys::lappend(expressions, expression.cast());
                     owner_may_run &= self.check_code(expression)?;
-                    if pg_sys::contain_mutable_functions_after_planning(pg_sys::copyObjectImpl(expression.cast()).cast()) {
+                    if mutable(pg_sys::copyObjectImpl(expression.cast()).cast()) {
                         return Err(self.incapable("functions in index expression must be marked IMMUTABLE"));
                     }
                     pg_sys::pull_varattnos(expression, 1, &mut reads);
@@ -248,7 +258,7 @@ impl<'a> Resolver<'a> {
             let predicate = (*self.stmt).whereClause;
             if !predicate.is_null() {
                 owner_may_run &= self.check_code(predicate)?;
-                if pg_sys::contain_mutable_functions_after_planning(pg_sys::copyObjectImpl(predicate.cast()).cast()) {
+                if mutable(pg_sys::copyObjectImpl(predicate.cast()).cast()) {
                     return Err(self.incapable("functions in index predicate must be marked IMMUTABLE"));
                 }
                 pg_sys::pull_varattnos(predicate, 1, &mut reads);

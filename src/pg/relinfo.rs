@@ -242,8 +242,9 @@ pub unsafe fn give_statistics(
         (*found).statsTuple = statistics.map_or(std::ptr::null_mut(), |s| s.tuple());
         (*found).freefunc = statistics.map(|_| Statistics::release as unsafe extern "C-unwind" fn(pg_sys::HeapTuple));
         let user = pg_sys::GetUserId();
-        let hidden_rows = node::list::<pg_sys::RangeTblEntry>((*(*root).parse).rtable)
-            .any(|entry| (*entry).relid == table && !(*entry).securityQuals.is_null());
+        // Of a partition the parent's entry has the policies (expand_single_inheritance_child, inherit.c): any hides rows.
+        let hidden_rows =
+            node::list::<pg_sys::RangeTblEntry>((*(*root).parse).rtable).any(|entry| !(*entry).securityQuals.is_null());
         (*found).acl_ok = statistics.is_none()
             || (!hidden_rows && pg_sys::pg_class_aclcheck(table, user, pg_sys::ACL_SELECT) == pg_sys::AclResult::ACLCHECK_OK);
     }

@@ -60,9 +60,9 @@ pub fn study(sample: &Sample, expressions: &mut Expressions) -> Result<Shaped> {
 }
 
 /// The shape of a query of which these are samples: that of the first with the mean of the costs. Of expressions and conditions with
-/// constants those remain that all samples have. In a statement with parameters the constants are part of the program. In one without,
-/// the next execution may compare with another value: conditions count there only if their constants are categories, such as states, and
-/// samples agree on them, or `certain` says that there is one sample because there is one statement.
+/// constants those remain that all samples have. Conditions count only if their constants are categories, such as states. In a statement
+/// without parameters the next execution may compare with another one: there samples must agree on it, or `certain` says that there is one
+/// sample because there is one statement.
 pub fn common(samples: Vec<Shaped>, certain: bool, expressions: &Expressions) -> Option<QueryShape> {
     let mean = samples.iter().map(|s| s.shape.base_cost).sum::<f64>() / samples.len().max(1) as f64;
     let mut rest = samples.into_iter();
@@ -75,8 +75,8 @@ pub fn common(samples: Vec<Shaped>, certain: bool, expressions: &Expressions) ->
     };
     let proven = |table: RelId, text: &str| {
         let entry = (table, text.to_owned());
-        let doubtful = if certain { first.values.contains(&entry) } else { first.constants.contains(&entry) };
-        first.parameters || !doubtful
+        // A day or a number is another one tomorrow, whoever writes it into the statement.
+        !(if certain || first.parameters { first.values.contains(&entry) } else { first.constants.contains(&entry) })
     };
     let relations = first.shape.relations.iter().cloned().map(|mut usage| {
         let table = usage.rel;

@@ -222,7 +222,7 @@ pub(super) fn existing(
             let table = catalog.table(def.table)?;
             let for_it: BTreeSet<QueryIdx> =
                 there.iter().filter(|d| def.covers(d)).filter_map(|d| wanted.get(d)).flatten().copied().collect();
-            let detail = format!("Index {} already serves every scan that {} would.", index.name, ddl::describe(def, table));
+            let detail = format!("Index {} already serves every scan that {} would.", index.name, ddl::outline(def, table));
             Some(Rejected { def: def.clone(), reason: Reason::AlreadyExists, detail, queries: for_it.into_iter().collect() })
         })
         .collect()

@@ -109,13 +109,13 @@ impl Judge<'_> {
         let candidate = &self.candidates[c];
         let item = &self.problem.items[c];
         let table = self.catalog.table(candidate.def.table)?;
-        let name = ddl::describe(&candidate.def, table);
+        let name = ddl::outline(&candidate.def, table);
         let unit = if self.queries.iter().any(|q| q.ms_per_cost().is_some()) { "ms" } else { "cost units" };
         let verdict = |reason, detail, gain| Some(Verdict { candidate: c, reason, detail, gain });
 
         let covering = self.best.set.iter().find(|s| self.candidates[**s].def.covers(&candidate.def));
         if let Some(s) = covering {
-            let chosen = ddl::describe(&self.candidates[*s].def, table);
+            let chosen = ddl::outline(&self.candidates[*s].def, table);
             return verdict(Reason::Covered, format!("The chosen index on {chosen} serves every scan that {name} would."), 0.0);
         }
         let table_full = self.problem.room.get(&candidate.def.table).is_none_or(|room| *room == 0);

@@ -27,6 +27,9 @@ use std::ptr::null_mut;
 /// B-tree strategy number of `=` (access/stratnum.h).
 const EQUAL: i32 = 3;
 
+/// Arms of an OR that are looked at: each takes a while, and of more no index makes much.
+const MAX_ARMS: usize = 100;
+
 /// One relation of one query level.
 pub(super) struct Reader {
     pub(super) root: *mut pg_sys::PlannerInfo,
@@ -270,6 +273,9 @@ impl Reader {
         // SAFETY: the arms of an OR are expressions.
         unsafe {
             let either = cast::<pg_sys::BoolExpr>(clause, T::T_BoolExpr)?;
+            if list::<pg_sys::Node>((*either).args).count() > MAX_ARMS {
+                return None;
+            }
             for arm in list::<pg_sys::Node>((*either).args) {
                 let found = self.condition(arm)?;
                 let equality = matches!(found.kind, PredicateKind::Equal | PredicateKind::In);

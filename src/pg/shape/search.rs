@@ -40,6 +40,9 @@ impl Reader {
             if (*either).boolop != pg_sys::BoolExprType::OR_EXPR {
                 return Vec::new();
             }
+            if list::<pg_sys::Node>((*either).args).count() > super::MAX_ARMS {
+                return Vec::new();
+            }
             let mut arms = list::<pg_sys::Node>((*either).args).map(|arm| self.searched(arm));
             let mut common = arms.next().unwrap_or_default();
             for arm in arms {
