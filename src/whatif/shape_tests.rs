@@ -85,6 +85,22 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_column_by_the_alias_of_a_join_is_spelled_as_its_own() {
+        set_up();
+        Spi::run("CREATE TABLE notes (id int, note text)").unwrap();
+        let text = "SELECT 1 FROM (docs JOIN notes USING (id)) AS j WHERE lower(j.title) = 'x'";
+        assert_eq!(Read::of(&sample(text)).restricted(), ["id", "lower(title)"]);
+    }
+
+    #[pg_test]
+    fn constants_are_spelled_alike_under_every_setting() {
+        set_up();
+        Spi::run("UPDATE docs SET at = '2024-04-03'; ANALYZE docs; SET datestyle = 'SQL, DMY'").unwrap();
+        let read = Read::of(&sample("SELECT 1 FROM docs WHERE at = '03/04/2024' AND a = 1"));
+        assert!(read.conditions().iter().any(|c| c.contains("2024-04-03")), "{:?}", read.conditions());
+    }
+
+    #[pg_test]
     fn expressions_are_columns_with_numbers_of_their_own() {
         set_up();
         Spi::run("CREATE FUNCTION s.twice(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 2 * $1; END'").unwrap();
