@@ -100,8 +100,11 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
     for (d, id) in drawn.iter_mut().zip(ids) {
         d.recommendation.id = id;
     }
-    store::analysis::retire_proposals(run)?;
-    store::advice::save(run, &advice::of_queries(&weighed, &drawn, !request.tables.is_empty()))?;
+    // What a tenant alone needs says nothing of the proposals and answers for everybody's executions.
+    if request.tenant_id.is_none() {
+        store::analysis::retire_proposals(run, &request.tables)?;
+        store::advice::save(run, &advice::of_queries(&weighed, &drawn, !request.tables.is_empty()))?;
+    }
     store::analysis::finish(run, &decision::figures(&weighed))?;
     if !request.dry_run {
         for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
