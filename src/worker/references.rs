@@ -94,14 +94,31 @@ mod tests {
              CREATE TABLE child (i int REFERENCES parent, a int, \"B x\" int, j int REFERENCES parent (id),
                                  FOREIGN KEY (a, \"B x\") REFERENCES parent (a, b));
              CREATE INDEX ON child (\"B x\", a, i);
-             CREATE INDEX ON child (j) WHERE i > 5;",
+             CREATE INDEX ON child (j) WHERE i > 5;
+             CREATE INDEX ON child USING brin (i);
+             CREATE INDEX ON child (a, i, \"B x\");
+             CREATE TABLE hashed (i int REFERENCES parent, j int REFERENCES parent (id), k int REFERENCES parent (id));
+             CREATE INDEX ON hashed USING hash (i);
+             CREATE INDEX ON hashed USING brin (j);
+             CREATE INDEX ON hashed (abs(k), k);",
         )
         .unwrap();
     }
 
     fn references() -> Vec<Reference> {
-        let child = catalog::relation(Some("r"), "child").unwrap().unwrap();
-        references::all().unwrap().into_iter().filter(|r| r.table == child.0).collect()
+        references_of("child")
+    }
+
+    fn references_of(table: &str) -> Vec<Reference> {
+        let table = catalog::relation(Some("r"), table).unwrap().unwrap();
+        references::all().unwrap().into_iter().filter(|r| r.table == table.0).collect()
+    }
+
+    #[pg_test]
+    fn only_an_index_that_finds_equal_values_serves_a_foreign_key() {
+        set_up();
+        let found: Vec<_> = references_of("hashed").into_iter().map(|r| r.indexed).collect();
+        assert_eq!(found, [true, false, false]);
     }
 
     #[pg_test]
