@@ -208,7 +208,9 @@ pub fn selectivity(table: RelId, field: &str, value: Option<&str>, operator: &st
     if role::rows_are_hidden(table) {
         let relation = catalog::relation_name(table).unwrap_or_default();
         return Err(Error::new(Kind::Privilege, format!("permission denied for statistics of table {relation}"))
-            .detail("Row-level security hides rows of it from the current role, so it may not see what its statistics tell of them.")
+            .detail(
+                "Row-level security hides rows of it from the current role, so it may not see what its statistics tell of them.",
+            )
             .hint("Call as the owner of the table, or as a role with BYPASSRLS."));
     }
     let snapshot = catalog::snapshot(&[table])?;
