@@ -69,6 +69,10 @@ SELECT DISTINCT reason, reason_detail ~ 'budget' AS says_so FROM indexpilot.quer
 -- a run on one table says nothing of queries on others
 SELECT count(*) >= 0 AS decided FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['why.kinds'::regclass]);
 SELECT DISTINCT reason FROM indexpilot.query_advice WHERE query ~ 'why\.parcels WHERE sender';
+-- a field of a small table that is joined with a large one
+SELECT count(*) FROM why.kinds k JOIN why.parcels p ON p.kind = k.id WHERE k.name = 'kind 1';
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+SELECT decision, reason, reason_detail ~ 'other tables' AS of_others, templates FROM indexpilot.should_create_index('why.kinds', 'name');
 -- how planning went
 SELECT name, value FROM indexpilot.get_explain_usage_stats() WHERE name ~ '^failures';
 SELECT name, value > 0.5 AND value <= 1 AS most FROM indexpilot.get_explain_usage_stats() WHERE name IN ('coverage', 'success_rate', 'decision_coverage');

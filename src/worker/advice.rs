@@ -154,7 +154,7 @@ pub fn of_field(table: RelId, field: &str) -> Result<FieldAdvice> {
     }
     let heaviest = users.iter().max_by(|a, b| (a.calls * a.shape.base_cost).total_cmp(&(b.calls * b.shape.base_cost)));
     let position = heaviest.and_then(|h| weighed.queries.iter().position(|q| q.id == h.id));
-    let said = position.map(|q| why::of_query(q, &weighed.queries, &weighed.catalog, &weighed.selection));
+    let said = position.map(|q| why::of_query_on(q, table, &weighed.queries, &weighed.catalog, &weighed.selection));
     Ok(said.map_or_else(|| none("not_used", String::new()), |v| none(v.why.code(), format!("Of its heaviest query: {}", v.detail))))
 }
 
