@@ -15,6 +15,9 @@ const UNSELECTIVE: f64 = 0.1;
 /// A query that wants at most so many rows is served well by any index that finds them.
 const FEW_ROWS: f64 = 10.0;
 
+/// What has at least this share of the time can be felt.
+const FELT: f64 = 0.05;
+
 /// The answer's code. The text is what users see in `query_advice.reason`; it never changes once released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -41,6 +44,8 @@ pub enum Why {
     Guard,
     /// It takes too little of the time to be looked at.
     Negligible,
+    /// There are more heavy queries than an analysis looks at.
+    BeyondLimit,
 }
 
 impl Why {
@@ -60,6 +65,7 @@ impl Why {
             Why::NoTable => "no_table",
             Why::Guard => "guard",
             Why::Negligible => "negligible",
+            Why::BeyondLimit => "beyond_limit",
         }
     }
 }
@@ -74,6 +80,17 @@ pub struct Verdict {
 
 fn verdict(why: Why, detail: impl Into<String>) -> Verdict {
     Verdict { why, detail: detail.into() }
+}
+
+/// The answer for the queries that were not looked at, when the `looked_at` heaviest have a share of the time.
+pub fn not_looked_at(looked_at: usize, covered: f64) -> Verdict {
+    // Rounded down, so that the share is not said to be larger than it is.
+    let share = (covered.clamp(0.0, 1.0) * 1000.0).floor() / 10.0;
+    let heaviest = format!("The {looked_at} heaviest templates, which were looked at, have {share:.1} % of the execution time");
+    if 1.0 - covered < FELT {
+        return verdict(Why::Negligible, format!("{heaviest}; what an index could save here would hardly be felt."));
+    }
+    verdict(Why::BeyondLimit, format!("{heaviest}; this one is beyond what one analysis looks at, so an index might pay here."))
 }
 
 /// The answer for one query of a selection. What the guard says of the chosen indexes is not known here.
@@ -244,6 +261,16 @@ mod tests {
         assert_eq!(of_query_on(0, RelId(2), &queries, &catalog, &selection).why, Why::TableSmall);
         let small = [on(2, 0.1)];
         assert_eq!(of_query(0, &small, &catalog, &selection).why, Why::TableSmall);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_negligible_only_with_little_of_the_time() {
+        let little = not_looked_at(500, 0.9519);
+        assert_eq!(little.why, Why::Negligible);
+        assert!(little.detail.contains("The 500 heaviest") && little.detail.contains("95.1 %"), "{}", little.detail);
+        let much = not_looked_at(500, 0.95 - 1e-9);
+        assert_eq!(much.why, Why::BeyondLimit);
+        assert!(much.detail.contains("94.9 %"), "{}", much.detail);
     }
 
     #[test]

@@ -63,8 +63,8 @@ pub fn of_queries(weighed: &Weighed, drawn: &[Drawn], some_tables: bool) -> Vec<
         without_figures(id, format!("unplannable:{class}"), format!("It could not be planned: {failure}."))
     });
     let light = weighed.left_out.iter().map(|id| {
-        let detail = "The templates that were looked at have nearly all of the execution time; what an index could save here would not be felt.";
-        without_figures(*id, Why::Negligible.code().into(), detail.into())
+        let said = why::not_looked_at(weighed.looked_at, weighed.covered);
+        without_figures(*id, said.why.code().into(), said.detail)
     });
     planned.chain(failed).chain(light).collect()
 }
