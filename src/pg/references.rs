@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 const REFERENCES: &str = "
-    SELECT k.conrelid::int8 AS table, k.conkey AS columns, k.confrelid::int8 AS referenced, k.confkey AS keys, t.relowner::int8 AS owner,
+    SELECT k.conname AS name, k.conrelid::int8 AS table, k.conkey AS columns, k.confrelid::int8 AS referenced, k.confkey AS keys, t.relowner::int8 AS owner,
            (coalesce(s.n_tup_del, 0)
             / greatest(1.0, extract(epoch FROM pg_catalog.now() - coalesce(d.stats_reset, pg_catalog.pg_postmaster_start_time()))
                             / 3600.0))::float8 AS deletes,
@@ -30,6 +30,8 @@ const REFERENCES: &str = "
 /// A foreign key.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Reference {
+    /// Name of the constraint.
+    pub name: String,
     /// The referencing table.
     pub table: u32,
     pub columns: Vec<AttNum>,

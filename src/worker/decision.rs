@@ -190,8 +190,13 @@ fn costs(weighed: &Weighed, queries: &[QueryIdx]) -> (f64, f64) {
 fn detail(weighed: &Weighed, q: QueryIdx) -> Option<serde_json::Value> {
     let query: &Query = weighed.queries.get(q)?;
     let (before, after) = weighed.selection.costs.get(q)?;
-    Some(json!({ "query": query.id, "calls": query.calls, "total_ms": query.total_ms, "cost_before": before, "cost_after": after,
-        "ms_per_cost": query.ms_per_cost() }))
+    let mut shown = json!({ "query": query.id, "calls": query.calls, "total_ms": query.total_ms, "cost_before": before, "cost_after": after,
+        "ms_per_cost": query.ms_per_cost() });
+    // No template has this number, so its name is here.
+    if query.id < 0 {
+        shown["text"] = json!(query.text);
+    }
+    Some(shown)
 }
 
 /// The figures of the run, for the table analyses.
