@@ -40,6 +40,11 @@ SELECT * FROM indexpilot.advise_frontier(ARRAY['SELECT 1'], budgets => '{NULL}')
 \echo :LAST_ERROR_SQLSTATE
 SELECT * FROM indexpilot.advise_frontier('{}');
 \echo :LAST_ERROR_SQLSTATE
+-- a query that is null
+SELECT * FROM indexpilot.advise(ARRAY['SELECT 1', NULL]);
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.advise_frontier(ARRAY[NULL::text]);
+\echo :LAST_ERROR_SQLSTATE
 SET indexpilot.select_storage_budget = -2;
 \echo :LAST_ERROR_SQLSTATE
 -- what-if on what is not an index, and on what is not supported yet

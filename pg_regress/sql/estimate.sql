@@ -74,6 +74,19 @@ SELECT * FROM indexpilot.get_field_selectivity('shop.orders', 'status', 'open');
 SELECT * FROM indexpilot.estimate_build_cost('CREATE INDEX ON shop.orders (id)');
 \echo :LAST_ERROR_SQLSTATE
 RESET ROLE;
+-- nor for those from whom policies hide rows of it
+CREATE TABLE shop.secrets (id int, owner text);
+INSERT INTO shop.secrets SELECT i, 'role ' || i % 4 FROM generate_series(1, 100) i;
+ANALYZE shop.secrets;
+ALTER TABLE shop.secrets ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON shop.secrets USING (owner = current_user);
+GRANT SELECT ON shop.secrets TO regress_indexpilot_reader;
+SELECT selectivity FROM indexpilot.get_field_selectivity('shop.secrets', 'owner', 'role 1');
+SET ROLE regress_indexpilot_reader;
+SELECT * FROM indexpilot.get_field_selectivity('shop.secrets', 'owner', 'role 1');
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+DROP TABLE shop.secrets;
 DROP OWNED BY regress_indexpilot_reader;
 DROP ROLE regress_indexpilot_reader;
 

@@ -26,6 +26,8 @@ DELETE FROM shapes.parents WHERE id > 1000;
 SELECT pg_stat_force_next_flush();
 SELECT definition ~ 'ON shapes.children USING \w+ \(parent\)' AS on_column, reason FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['shapes.children'::regclass])
  WHERE decision = 'propose';
+SELECT e ~ '\| check of foreign key children_parent_fkey \|' AS named, e ~ '\| -\d+ \|' AS numbered
+  FROM (SELECT indexpilot.explain_decision(max(id)) AS e FROM indexpilot.recommendations WHERE table_name = 'children' AND state = 'proposed') x;
 -- and do so fast when there is an index
 CREATE INDEX children_parent ON shapes.children (parent);
 SELECT count(*) AS proposed FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['shapes.children'::regclass])

@@ -58,12 +58,21 @@ SELECT mean_ms > 5000 AS slow_on_average, ms_before < 1000 AS quick_now, ms_afte
 SELECT indexpilot.explain_decision(max(recommendation_ids[1])) AS explained FROM indexpilot.query_advice WHERE query ~ 'why\.parcels WHERE sender' \gset
 SELECT regexp_replace(h, '(\d|integer|greedy).*', '') AS headings FROM regexp_split_to_table(:'explained', '\n') h WHERE h ~ '^(##|\|( of that| proven| chosen| estimated| saves| adds))';
 SELECT :'explained' ~ 'Seq Scan on parcels.*after:.*hypothetical' AS plans, :'explained' ~ '\(sender = [78]\)' AS with_constants;
+-- a run on another table, or for a tenant, leaves the proposals and the answers
+SELECT count(*) >= 0 AS decided FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['why.kinds'::regclass]);
+SELECT count(*) >= 0 AS decided FROM indexpilot.analyze_and_create_indexes(dry_run => true, tenant_id => 'nobody');
+SELECT count(*) > 0 AS still_open FROM indexpilot.recommendations WHERE table_schema = 'why' AND state = 'proposed';
+SELECT DISTINCT reason FROM indexpilot.query_advice WHERE query ~ 'why\.parcels WHERE sender';
 -- too little room
 SELECT count(*) AS proposed FROM indexpilot.analyze_and_create_indexes(dry_run => true, storage_budget => 1000) WHERE decision = 'propose';
 SELECT DISTINCT reason, reason_detail ~ 'budget' AS says_so FROM indexpilot.query_advice WHERE query ~ 'why\.parcels WHERE sender';
 -- a run on one table says nothing of queries on others
 SELECT count(*) >= 0 AS decided FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['why.kinds'::regclass]);
 SELECT DISTINCT reason FROM indexpilot.query_advice WHERE query ~ 'why\.parcels WHERE sender';
+-- a field of a small table that is joined with a large one
+SELECT count(*) FROM why.kinds k JOIN why.parcels p ON p.kind = k.id WHERE k.name = 'kind 1';
+SELECT indexpilot.capture_flush() > 0 AS flushed;
+SELECT decision, reason, reason_detail ~ 'other tables' AS of_others, templates FROM indexpilot.should_create_index('why.kinds', 'name');
 -- how planning went
 SELECT name, value FROM indexpilot.get_explain_usage_stats() WHERE name ~ '^failures';
 SELECT name, value > 0.5 AND value <= 1 AS most FROM indexpilot.get_explain_usage_stats() WHERE name IN ('coverage', 'success_rate', 'decision_coverage');

@@ -93,7 +93,7 @@ COMMENT ON COLUMN query_advice.tables IS 'Base tables';
 COMMENT ON COLUMN query_advice.calls IS 'Executions that completed';
 COMMENT ON COLUMN query_advice.total_ms IS 'Execution time, milliseconds';
 COMMENT ON COLUMN query_advice.mean_ms IS 'Mean execution time, milliseconds';
-COMMENT ON COLUMN query_advice.reason IS 'gain (an index is proposed), already_best, table_small, not_selective, write_heavy, budget, table_cap, guard, not_expressed, rarely_used, refused (its tables may get no index), writes_only, no_table, negligible (too little time to be looked at), unplannable:<class of the failure>, no_plan (a command without a plan), no_sample, not_analysed';
+COMMENT ON COLUMN query_advice.reason IS 'gain (an index is proposed), already_best, table_small, not_selective, write_heavy, budget, table_cap, guard, not_expressed, rarely_used, refused (its tables may get no index), writes_only, no_table, negligible (too little time to be looked at), beyond_limit (not among the heaviest, which one analysis looks at), unplannable:<class of the failure>, no_plan (a command without a plan), no_sample, not_analysed';
 COMMENT ON COLUMN query_advice.reason_detail IS 'The reason in a sentence, with figures';
 COMMENT ON COLUMN query_advice.cost_before IS 'Planner cost of one execution with the indexes at the time of the analysis';
 COMMENT ON COLUMN query_advice.cost_after IS 'The same with the proposed indexes';

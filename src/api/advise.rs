@@ -151,7 +151,11 @@ fn asked(
     time_limit: Option<pgrx::datum::Interval>,
     name: &str,
 ) -> Result<Asked> {
-    let texts: Vec<String> = queries.unwrap_or_default().into_iter().flatten().collect();
+    let queries = queries.unwrap_or_default();
+    if let Some(empty) = queries.iter().position(Option::is_none) {
+        return Err(Error::new(Kind::InvalidParameter, "a query must not be null").detail(format!("Query {} is.", empty + 1)));
+    }
+    let texts: Vec<String> = queries.into_iter().flatten().collect();
     if texts.is_empty() {
         return Err(Error::new(Kind::InvalidParameter, "no query was given")
             .hint(format!("Call {name}(ARRAY['SELECT ...', 'SELECT ...']).")));

@@ -6,7 +6,7 @@
 
 use crate::candidate::Rejected;
 use crate::ddl;
-use crate::model::{Catalog, Query, QueryIdx, Reason, RelationUse, TableInfo};
+use crate::model::{Catalog, Query, QueryIdx, Reason, RelId, RelationUse, TableInfo};
 use crate::select::Selection;
 
 /// Conditions that let at least this share of a table pass are no case for an index: reading the table is as cheap.
@@ -14,6 +14,9 @@ const UNSELECTIVE: f64 = 0.1;
 
 /// A query that wants at most so many rows is served well by any index that finds them.
 const FEW_ROWS: f64 = 10.0;
+
+/// What has at least this share of the time can be felt.
+const FELT: f64 = 0.05;
 
 /// The answer's code. The text is what users see in `query_advice.reason`; it never changes once released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub enum Why {
     Guard,
     /// It takes too little of the time to be looked at.
     Negligible,
+    /// There are more heavy queries than an analysis looks at.
+    BeyondLimit,
 }
 
 impl Why {
@@ -60,6 +65,7 @@ impl Why {
             Why::NoTable => "no_table",
             Why::Guard => "guard",
             Why::Negligible => "negligible",
+            Why::BeyondLimit => "beyond_limit",
         }
     }
 }
@@ -76,8 +82,28 @@ fn verdict(why: Why, detail: impl Into<String>) -> Verdict {
     Verdict { why, detail: detail.into() }
 }
 
+/// The answer for the queries that were not looked at, when the `looked_at` heaviest have a share of the time.
+pub fn not_looked_at(looked_at: usize, covered: f64) -> Verdict {
+    // Rounded down, so that the share is not said to be larger than it is.
+    let share = (covered.clamp(0.0, 1.0) * 1000.0).floor() / 10.0;
+    let heaviest = format!("The {looked_at} heaviest templates, which were looked at, have {share:.1} % of the execution time");
+    if 1.0 - covered < FELT {
+        return verdict(Why::Negligible, format!("{heaviest}; what an index could save here would hardly be felt."));
+    }
+    verdict(Why::BeyondLimit, format!("{heaviest}; this one is beyond what one analysis looks at, so an index might pay here."))
+}
+
 /// The answer for one query of a selection. What the guard says of the chosen indexes is not known here.
 pub fn of_query(q: QueryIdx, queries: &[Query], catalog: &Catalog, selection: &Selection) -> Verdict {
+    answer(q, None, queries, catalog, selection)
+}
+
+/// The answer for one query as far as one of its tables goes.
+pub fn of_query_on(q: QueryIdx, table: RelId, queries: &[Query], catalog: &Catalog, selection: &Selection) -> Verdict {
+    answer(q, Some(table), queries, catalog, selection)
+}
+
+fn answer(q: QueryIdx, only: Option<RelId>, queries: &[Query], catalog: &Catalog, selection: &Selection) -> Verdict {
     let Some(query) = queries.get(q) else { return verdict(Why::NoTable, "There is no such query.") };
     let (before, after) = selection.costs.get(q).copied().unwrap_or((query.shape.base_cost, query.shape.base_cost));
     let chosen: Vec<String> = selection
@@ -85,6 +111,7 @@ pub fn of_query(q: QueryIdx, queries: &[Query], catalog: &Catalog, selection: &S
         .iter()
         .filter(|c| c.queries.contains(&q))
         .filter_map(|c| selection.candidates.get(c.candidate))
+        .filter(|c| only.is_none_or(|table| c.def.table == table))
         .filter_map(|c| Some(ddl::outline(&c.def, catalog.table(c.def.table)?)))
         .collect();
     if !chosen.is_empty() {
@@ -93,7 +120,7 @@ pub fn of_query(q: QueryIdx, queries: &[Query], catalog: &Catalog, selection: &S
             format!("Proposed: {}. The planner's cost falls by {share:.0} %, from {before:.0} to {after:.0}.", chosen.join("; "));
         return verdict(Why::Gain, detail);
     }
-    let Some((usage, table)) = largest(query, catalog) else {
+    let Some((usage, table)) = largest(query, only, catalog) else {
         return verdict(Why::NoTable, "It reads no table that an index could be made on.");
     };
     if query.shape.relations.iter().all(|r| r.target && r.predicates.is_empty() && r.order.is_empty()) {
@@ -121,9 +148,10 @@ pub fn of_query(q: QueryIdx, queries: &[Query], catalog: &Catalog, selection: &S
     nothing_gains(q, usage, table, before, selection)
 }
 
-/// The use of the largest table that the query has.
-fn largest<'a>(query: &'a Query, catalog: &'a Catalog) -> Option<(&'a RelationUse, &'a TableInfo)> {
-    let known = query.shape.relations.iter().filter_map(|r| Some((r, catalog.table(r.rel)?)));
+/// The use of the largest table that the query has, or of the only one that is asked for.
+fn largest<'a>(query: &'a Query, only: Option<RelId>, catalog: &'a Catalog) -> Option<(&'a RelationUse, &'a TableInfo)> {
+    let asked = query.shape.relations.iter().filter(|r| only.is_none_or(|table| r.rel == table));
+    let known = asked.filter_map(|r| Some((r, catalog.table(r.rel)?)));
     known.max_by_key(|(r, t)| (t.bytes, !r.predicates.is_empty(), std::cmp::Reverse(t.rel)))
 }
 
@@ -186,7 +214,7 @@ mod tests {
     use super::*;
     use crate::candidate::Candidate;
     use crate::fixture;
-    use crate::model::{IndexDef, Key, PredicateKind, RelId};
+    use crate::model::{IndexDef, Key, PredicateKind};
     use crate::select::{Choice, Method};
     use crate::size;
 
@@ -228,8 +256,21 @@ mod tests {
         assert_eq!(of_query(0, &queries, &catalog, &selection).why, Why::AlreadyBest, "it wants one row, and an index finds it");
         selection.rejected.truncate(2);
         assert_eq!(of_query(0, &queries, &catalog, &selection).why, Why::AlreadyBest);
+        selection.rejected = vec![rejected(2, Reason::TableSmall), rejected(1, Reason::Refused)];
+        assert_eq!(of_query(0, &queries, &catalog, &selection).why, Why::Refused);
+        assert_eq!(of_query_on(0, RelId(2), &queries, &catalog, &selection).why, Why::TableSmall);
         let small = [on(2, 0.1)];
         assert_eq!(of_query(0, &small, &catalog, &selection).why, Why::TableSmall);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_negligible_only_with_little_of_the_time() {
+        let little = not_looked_at(500, 0.9519);
+        assert_eq!(little.why, Why::Negligible);
+        assert!(little.detail.contains("The 500 heaviest") && little.detail.contains("95.1 %"), "{}", little.detail);
+        let much = not_looked_at(500, 0.95 - 1e-9);
+        assert_eq!(much.why, Why::BeyondLimit);
+        assert!(much.detail.contains("94.9 %"), "{}", much.detail);
     }
 
     #[test]

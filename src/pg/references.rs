@@ -7,14 +7,18 @@ use serde::Deserialize;
 use serde_json::json;
 
 const REFERENCES: &str = "
-    SELECT k.conrelid::int8 AS table, k.conkey AS columns, k.confrelid::int8 AS referenced, k.confkey AS keys, t.relowner::int8 AS owner,
+    SELECT k.conname AS name, k.conrelid::int8 AS table, k.conkey AS columns, k.confrelid::int8 AS referenced, k.confkey AS keys, t.relowner::int8 AS owner,
            (coalesce(s.n_tup_del, 0)
             / greatest(1.0, extract(epoch FROM pg_catalog.now() - coalesce(d.stats_reset, pg_catalog.pg_postmaster_start_time()))
                             / 3600.0))::float8 AS deletes,
            EXISTS (SELECT FROM pg_catalog.pg_index i
+                    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+                    JOIN pg_catalog.pg_am m ON m.oid = x.relam
                     WHERE i.indrelid = k.conrelid AND i.indisvalid AND i.indpred IS NULL
+                      AND (m.amname = 'btree' OR m.amname = 'hash' AND pg_catalog.cardinality(k.conkey) = 1)
                       AND i.indnkeyatts >= pg_catalog.cardinality(k.conkey)
-                      AND (i.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] OPERATOR(pg_catalog.@>) k.conkey) AS indexed
+                      AND (i.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] OPERATOR(pg_catalog.@>) k.conkey
+                      AND (i.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] OPERATOR(pg_catalog.<@) k.conkey) AS indexed
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class t ON t.oid = k.conrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
@@ -26,6 +30,8 @@ const REFERENCES: &str = "
 /// A foreign key.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Reference {
+    /// Name of the constraint.
+    pub name: String,
     /// The referencing table.
     pub table: u32,
     pub columns: Vec<AttNum>,
@@ -36,7 +42,7 @@ pub struct Reference {
     pub owner: u32,
     /// Deletes from the referenced table per hour.
     pub deletes: f64,
-    /// An index begins with the referencing columns, in any order.
+    /// A B-tree begins with the referencing columns, in any order and with nothing between, or a hash index is on the only one.
     pub indexed: bool,
 }
 

@@ -1,5 +1,6 @@
 //! Acting as another role, with the way back guaranteed.
 
+use indexpilot_core::model::RelId;
 use pgrx::pg_sys;
 
 /// While it lives, the session acts as another role. Dropping it brings the caller's role back; after an ERROR the server does so
@@ -46,6 +47,13 @@ pub fn current() -> pg_sys::Oid {
 pub fn has_privileges_of(role: pg_sys::Oid) -> bool {
     // SAFETY: a look-up in the catalogs (acl.c), which may raise but needs nothing beyond the running transaction.
     unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), role) }
+}
+
+/// Policies hide rows of the table from the current role. So the server hides the table's statistics from it too (view pg_stats).
+pub fn rows_are_hidden(table: RelId) -> bool {
+    // SAFETY: look-ups in the catalogs (rls.c) for the current role, which InvalidOid stands for; no error for row_security = off.
+    let found = unsafe { pg_sys::check_enable_rls(pg_sys::Oid::from(table.0), pg_sys::InvalidOid, true) };
+    found == pg_sys::CheckEnableRlsResult::RLS_ENABLED as std::ffi::c_int
 }
 
 /// The current role may see the statistics of all others, as the server's own statistics views decide it.

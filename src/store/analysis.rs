@@ -124,12 +124,15 @@ pub fn set_state(id: i64, state: &str) -> Result<()> {
     Ok(())
 }
 
-/// Proposals of earlier runs are superseded by a new one: those that nobody decided are dropped from the list.
-pub fn retire_proposals(before_analysis: i64) -> Result<()> {
+/// Proposals of earlier runs are superseded by a new one: those that nobody decided are dropped from the list. A run on some tables
+/// supersedes those of these tables; with none named, it is on all.
+pub fn retire_proposals(before_analysis: i64, tables: &[u32]) -> Result<()> {
     spi::execute(
         "DELETE FROM indexpilot.recommendations r WHERE r.analysis_id < ($1->>'id')::bigint AND r.state = 'proposed'
+            AND (pg_catalog.jsonb_array_length($1->'tables') = 0
+                 OR r.table_id IN (SELECT t::bigint::oid FROM pg_catalog.jsonb_array_elements_text($1->'tables') t))
             AND NOT EXISTS (SELECT FROM indexpilot.actions a WHERE a.recommendation_id = r.id)",
-        json!({ "id": before_analysis }),
+        json!({ "id": before_analysis, "tables": tables }),
     )?;
     Ok(())
 }

@@ -63,8 +63,8 @@ pub fn of_queries(weighed: &Weighed, drawn: &[Drawn], some_tables: bool) -> Vec<
         without_figures(id, format!("unplannable:{class}"), format!("It could not be planned: {failure}."))
     });
     let light = weighed.left_out.iter().map(|id| {
-        let detail = "The templates that were looked at have nearly all of the execution time; what an index could save here would not be felt.";
-        without_figures(*id, Why::Negligible.code().into(), detail.into())
+        let said = why::not_looked_at(weighed.looked_at, weighed.covered);
+        without_figures(*id, said.why.code().into(), said.detail)
     });
     planned.chain(failed).chain(light).collect()
 }
@@ -154,7 +154,7 @@ pub fn of_field(table: RelId, field: &str) -> Result<FieldAdvice> {
     }
     let heaviest = users.iter().max_by(|a, b| (a.calls * a.shape.base_cost).total_cmp(&(b.calls * b.shape.base_cost)));
     let position = heaviest.and_then(|h| weighed.queries.iter().position(|q| q.id == h.id));
-    let said = position.map(|q| why::of_query(q, &weighed.queries, &weighed.catalog, &weighed.selection));
+    let said = position.map(|q| why::of_query_on(q, table, &weighed.queries, &weighed.catalog, &weighed.selection));
     Ok(said.map_or_else(|| none("not_used", String::new()), |v| none(v.why.code(), format!("Of its heaviest query: {}", v.detail))))
 }
 

@@ -17,7 +17,7 @@ use pgrx::pg_sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-/// Templates that one analysis weighs at most: the heaviest. What is beyond has a share of the time that no index could make felt.
+/// Templates that one analysis weighs at most: the heaviest. What is beyond has next to no share of the time, as a rule.
 const MAX_QUERIES: usize = 500;
 
 /// Cause of the analyses that the worker makes by itself.
@@ -51,7 +51,14 @@ impl Study {
     /// The check of a foreign key, which the server runs itself.
     fn of_check(check: references::Check, id: i64, hours: f64) -> Self {
         let calls = check.checks_per_hour * hours;
-        Study { id, text: check.sample.text.clone(), calls, total_ms: 0.0, samples: vec![check.sample], given: true }
+        Study {
+            id,
+            text: format!("check of foreign key {}", check.name),
+            calls,
+            total_ms: 0.0,
+            samples: vec![check.sample],
+            given: true,
+        }
     }
 }
 
@@ -62,8 +69,11 @@ pub struct Weighed {
     pub selection: select::Selection,
     /// Templates that could not be planned again: number and error.
     pub unplannable: Vec<(i64, String)>,
-    /// Templates that take too little time to be looked at.
+    /// Templates that were not looked at, as lighter than the `looked_at` that were.
     pub left_out: Vec<i64>,
+    pub looked_at: usize,
+    /// Share of the time that these have.
+    pub covered: f64,
     pub budget: Bytes,
     pub build_rate: Rate,
 }
@@ -100,8 +110,11 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
     for (d, id) in drawn.iter_mut().zip(ids) {
         d.recommendation.id = id;
     }
-    store::analysis::retire_proposals(run)?;
-    store::advice::save(run, &advice::of_queries(&weighed, &drawn, !request.tables.is_empty()))?;
+    // What a tenant alone needs says nothing of the proposals and answers for everybody's executions.
+    if request.tenant_id.is_none() {
+        store::analysis::retire_proposals(run, &request.tables)?;
+        store::advice::save(run, &advice::of_queries(&weighed, &drawn, !request.tables.is_empty()))?;
+    }
     store::analysis::finish(run, &decision::figures(&weighed))?;
     if !request.dry_run {
         for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
@@ -115,7 +128,8 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
 fn captured(request: &Request) -> Result<Weighed> {
     let filter = Filter { tables: request.tables.clone(), tenant_id: request.tenant_id.clone() };
     let (templates, hours) = store::workload::templates(&filter)?;
-    let (templates, left_out) = heaviest(templates);
+    let (templates, left_out, covered) = heaviest(templates);
+    let looked_at = templates.len();
     let limits = Limits {
         budget: request.storage_budget.or_else(guc::select_storage_budget),
         max_columns: guc::candidate_max_columns(),
@@ -132,7 +146,7 @@ fn captured(request: &Request) -> Result<Weighed> {
         studies.extend(checks.into_iter().zip(1..).map(|(check, n)| Study::of_check(check, -n, hours)));
     }
     let weighed = weigh(studies, &limits)?;
-    Ok(Weighed { left_out, ..weighed })
+    Ok(Weighed { left_out, looked_at, covered, ..weighed })
 }
 
 /// Weighs what was captured on one table. Stores nothing.
@@ -147,8 +161,8 @@ pub fn consider(table: RelId) -> Result<Weighed> {
     })
 }
 
-/// The templates that are worth their planning time, and the numbers of the others.
-fn heaviest(templates: Vec<Template>) -> (Vec<Template>, Vec<i64>) {
+/// The templates that are worth their planning time, the numbers of the others, and the share of the time that the first have.
+fn heaviest(templates: Vec<Template>) -> (Vec<Template>, Vec<i64>, f64) {
     let stats = templates.iter().map(|t| workload::Stat { workload_id: t.id, calls: t.calls, total_ms: t.total_ms });
     let kept = workload::build(stats, &workload::Config { max_queries: MAX_QUERIES });
     if kept.left_out > 0 {
@@ -160,7 +174,7 @@ fn heaviest(templates: Vec<Template>) -> (Vec<Template>, Vec<i64>) {
     }
     let mut by_id: BTreeMap<i64, Template> = templates.into_iter().map(|t| (t.id, t)).collect();
     let worth = kept.stats.iter().filter_map(|s| by_id.remove(&s.workload_id)).collect();
-    (worth, by_id.into_keys().collect())
+    (worth, by_id.into_keys().collect(), if kept.left_out > 0 { kept.covered } else { 1.0 })
 }
 
 /// Which indexes would pay for these texts. Nothing is stored. `weights` are calls per hour; without them nobody knows how the reads
@@ -322,7 +336,17 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
         &select_config(limits, budget),
     )
     .map_err(interrupted)?;
-    Ok(Weighed { queries, catalog, selection, unplannable, left_out: Vec::new(), budget, build_rate: estimate::build_rate()? })
+    Ok(Weighed {
+        looked_at: queries.len(),
+        queries,
+        catalog,
+        selection,
+        unplannable,
+        left_out: Vec::new(),
+        covered: 1.0,
+        budget,
+        build_rate: estimate::build_rate()?,
+    })
 }
 
 /// What a budget buys.

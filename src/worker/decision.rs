@@ -67,15 +67,13 @@ impl From<Drawn> for Decision {
 
 /// Every decision of a selection: chosen indexes in the order of their gain, then what was not chosen.
 pub fn draw(weighed: &Weighed) -> Vec<Drawn> {
-    let mut drawn: Vec<Drawn> = weighed.selection.chosen.iter().filter_map(|choice| chosen(weighed, choice)).collect();
-    drawn.sort_by(|a, b| saved(b).total_cmp(&saved(a)).then_with(|| a.recommendation.index_name.cmp(&b.recommendation.index_name)));
+    // What a choice saves is in one unit for all; figures in milliseconds are there for those only whose queries were measured.
+    let mut gains: Vec<(f64, Drawn)> =
+        weighed.selection.chosen.iter().filter_map(|choice| Some((choice.saved, chosen(weighed, choice)?))).collect();
+    gains.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.recommendation.index_name.cmp(&y.recommendation.index_name)));
+    let mut drawn: Vec<Drawn> = gains.into_iter().map(|(_, d)| d).collect();
     drawn.extend(weighed.selection.rejected.iter().filter_map(|r| base(weighed, &r.def, r.reason, r.detail.clone(), &r.queries)));
     drawn
-}
-
-fn saved(d: &Drawn) -> f64 {
-    let r = &d.recommendation;
-    r.saved_ms_per_hour.unwrap_or_else(|| r.cost_before.unwrap_or(0.0) - r.cost_after.unwrap_or(0.0))
 }
 
 fn chosen(weighed: &Weighed, choice: &select::Choice) -> Option<Drawn> {
@@ -192,8 +190,13 @@ fn costs(weighed: &Weighed, queries: &[QueryIdx]) -> (f64, f64) {
 fn detail(weighed: &Weighed, q: QueryIdx) -> Option<serde_json::Value> {
     let query: &Query = weighed.queries.get(q)?;
     let (before, after) = weighed.selection.costs.get(q)?;
-    Some(json!({ "query": query.id, "calls": query.calls, "total_ms": query.total_ms, "cost_before": before, "cost_after": after,
-        "ms_per_cost": query.ms_per_cost() }))
+    let mut shown = json!({ "query": query.id, "calls": query.calls, "total_ms": query.total_ms, "cost_before": before, "cost_after": after,
+        "ms_per_cost": query.ms_per_cost() });
+    // No template has this number, so its name is here.
+    if query.id < 0 {
+        shown["text"] = json!(query.text);
+    }
+    Some(shown)
 }
 
 /// The figures of the run, for the table analyses.

@@ -205,6 +205,14 @@ pub fn selectivity(table: RelId, field: &str, value: Option<&str>, operator: &st
     let _work = crate::pg::own::work();
     let operator = checked_operator(operator)?;
     let attnum = field_number(table, field)?;
+    if role::rows_are_hidden(table) {
+        let relation = catalog::relation_name(table).unwrap_or_default();
+        return Err(Error::new(Kind::Privilege, format!("permission denied for statistics of table {relation}"))
+            .detail(
+                "Row-level security hides rows of it from the current role, so it may not see what its statistics tell of them.",
+            )
+            .hint("Call as the owner of the table, or as a role with BYPASSRLS."));
+    }
     let snapshot = catalog::snapshot(&[table])?;
     let info = snapshot.table(table).ok_or_else(|| Error::internal("table vanished while it was looked at"))?;
     let column = info.column(attnum).ok_or_else(|| Error::internal("column vanished while it was looked at"))?;

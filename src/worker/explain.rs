@@ -48,7 +48,8 @@ fn plans(r: &Recommendation) -> Result<Vec<Plans>> {
     let built = analysis::built_index(r.id)?;
     let mut cited = queries(r);
     cited.sort_by(|a, b| saved(b).total_cmp(&saved(a)));
-    let ids: Vec<i64> = cited.iter().filter_map(|q| q.get("query").and_then(Value::as_i64)).take(PLANS).collect();
+    let ids: Vec<i64> =
+        cited.iter().filter_map(|q| q.get("query").and_then(Value::as_i64)).filter(|id| *id > 0).take(PLANS).collect();
     let samples = newest_samples(&ids)?;
     let mut plans = Vec::new();
     for id in ids {
@@ -173,7 +174,8 @@ fn query_table(out: &mut String, r: &Recommendation, texts: &[(i64, String)]) ->
             if calls > 0.0 && figure(q, "total_ms") > 0.0 { number(figure(q, "total_ms") / calls) } else { "–".into() };
         let ms = |cost: f64| per_cost.map_or_else(|| "–".into(), |p| number(p * cost));
         let id = q.get("query").and_then(Value::as_i64).unwrap_or(0);
-        writeln!(out, "| {id} | {calls:.0} | {measured} | {before:.2} | {after:.2} | {} | {} |", ms(before), ms(after))?;
+        let name = q.get("text").and_then(Value::as_str).map_or_else(|| id.to_string(), cell);
+        writeln!(out, "| {name} | {calls:.0} | {measured} | {before:.2} | {after:.2} | {} | {} |", ms(before), ms(after))?;
     }
     writeln!(out, "\nCosts and times are those of one execution; \"after\" is with all indexes that were chosen together.\n")?;
     for (id, text) in texts {

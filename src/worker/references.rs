@@ -7,7 +7,7 @@ use crate::pg::{catalog, planner};
 use crate::store;
 use crate::whatif::{Parameter, Sample};
 use indexpilot_core::ddl;
-use indexpilot_core::model::{AttNum, Catalog, ForeignKey, RelId, TableInfo};
+use indexpilot_core::model::{AttNum, Bytes, Catalog, ForeignKey, RelId, TableInfo};
 use pgrx::pg_sys;
 use pgrx::spi::quote_identifier;
 use std::collections::BTreeMap;
@@ -15,9 +15,16 @@ use std::collections::BTreeMap;
 /// Rarer checks make no index pay.
 const MIN_CHECKS_PER_HOUR: f64 = 0.01;
 
+/// Checks that one analysis weighs at most: those that read most.
+const MAX_CHECKS: usize = 100;
+
 /// The check of a foreign key without an index.
 pub struct Check {
+    /// Name of the foreign key, of the first one where several are on the same columns.
+    pub name: String,
     pub checks_per_hour: f64,
+    /// Size of the table, all of which a check reads.
+    bytes: Bytes,
     pub sample: Sample,
 }
 
@@ -40,7 +47,7 @@ pub fn note(catalog: &mut Catalog, keys: &[(Reference, ForeignKey)]) {
 }
 
 /// Checks on tables without a fitting index, but for those that `captured`, the texts of the workload, have already: with nested
-/// statements captured, the server's own queries are among them. `tables` are the only ones that matter, unless it is empty.
+/// statements captured, the server's own queries are among them. At most the [`MAX_CHECKS`] heaviest. `tables` are the only ones that matter, unless it is empty.
 ///
 /// # Errors
 /// Of the queries on catalogs.
@@ -59,6 +66,8 @@ pub fn checks(keys: &[(Reference, ForeignKey)], captured: &[&str], tables: &[u32
         match found.iter_mut().find(|c| c.sample.text == text) {
             Some(same) => same.checks_per_hour += key.checks,
             None => found.push(Check {
+                name: reference.name.clone(),
+                bytes: table.bytes,
                 checks_per_hour: key.checks,
                 sample: Sample {
                     text,
@@ -69,7 +78,15 @@ pub fn checks(keys: &[(Reference, ForeignKey)], captured: &[&str], tables: &[u32
             }),
         }
     }
-    Ok(found)
+    Ok(heaviest(found, MAX_CHECKS))
+}
+
+/// Those that read most, heaviest first; equals stay as they are.
+fn heaviest(mut checks: Vec<Check>, most: usize) -> Vec<Check> {
+    let read = |c: &Check| c.checks_per_hour * c.bytes as f64;
+    checks.sort_by(|a, b| read(b).total_cmp(&read(a)));
+    checks.truncate(most);
+    checks
 }
 
 /// The text is a query by which the server enforces a foreign key of the table (ri_triggers.c), which quotes all names.
@@ -94,14 +111,31 @@ mod tests {
              CREATE TABLE child (i int REFERENCES parent, a int, \"B x\" int, j int REFERENCES parent (id),
                                  FOREIGN KEY (a, \"B x\") REFERENCES parent (a, b));
              CREATE INDEX ON child (\"B x\", a, i);
-             CREATE INDEX ON child (j) WHERE i > 5;",
+             CREATE INDEX ON child (j) WHERE i > 5;
+             CREATE INDEX ON child USING brin (i);
+             CREATE INDEX ON child (a, i, \"B x\");
+             CREATE TABLE hashed (i int REFERENCES parent, j int REFERENCES parent (id), k int REFERENCES parent (id));
+             CREATE INDEX ON hashed USING hash (i);
+             CREATE INDEX ON hashed USING brin (j);
+             CREATE INDEX ON hashed (abs(k), k);",
         )
         .unwrap();
     }
 
     fn references() -> Vec<Reference> {
-        let child = catalog::relation(Some("r"), "child").unwrap().unwrap();
-        references::all().unwrap().into_iter().filter(|r| r.table == child.0).collect()
+        references_of("child")
+    }
+
+    fn references_of(table: &str) -> Vec<Reference> {
+        let table = catalog::relation(Some("r"), table).unwrap().unwrap();
+        references::all().unwrap().into_iter().filter(|r| r.table == table.0).collect()
+    }
+
+    #[pg_test]
+    fn only_an_index_that_finds_equal_values_serves_a_foreign_key() {
+        set_up();
+        let found: Vec<_> = references_of("hashed").into_iter().map(|r| r.indexed).collect();
+        assert_eq!(found, [true, false, false]);
     }
 
     #[pg_test]
@@ -128,6 +162,13 @@ mod tests {
         let captured = "DELETE FROM ONLY \"r\".\"child\" WHERE $1 OPERATOR(pg_catalog.=) \"i\"";
         assert_eq!(texts(&[captured], &[]), all[1..]);
         assert!(texts(&[], &[1]).is_empty());
+        let found = checks(&keys, &[], &[]).unwrap();
+        assert_eq!(found.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["child_i_fkey", "child_j_fkey"]);
+        let mut weighted = found;
+        for (check, (rate, bytes)) in weighted.iter_mut().zip([(5.0, 8192), (1.0, 81920)]) {
+            (check.checks_per_hour, check.bytes) = (rate, bytes);
+        }
+        assert_eq!(heaviest(weighted, 1).iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["child_j_fkey"]);
         let shape = crate::whatif::shape(&checks(&keys, &[], &[]).unwrap()[0].sample).unwrap();
         assert_eq!(shape.relations[0].predicates[0].column, 1);
         let child = RelId(keys[0].0.table);
