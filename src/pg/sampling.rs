@@ -65,7 +65,8 @@ pub struct Statistics {
     pub correlation: f64,
 }
 
-/// Statistics of a column or expression, as ANALYZE would compute them; `None` when its type has none, or its values are too wide.
+/// Statistics of a column or expression, as ANALYZE would compute them; `None` when its type has none, or its values are too wide, and in a serializable
+/// transaction.
 ///
 /// # Errors
 /// The server's own: what evaluating the expression raises, missing rights, the time limit.
@@ -106,8 +107,19 @@ struct Column {
 /// Values and whether they are NULL; they live as long as the sample.
 type Values<'a> = &'a [(pg_sys::Datum, bool)];
 
-/// Evaluates the subject on a sample of the table's rows, and hands the values to `f`; `None` when many of them are too wide to be held.
+/// The transaction is serializable. What is read in it counts as read by the caller until all that run beside it have ended (predicate
+/// locks stay when a subtransaction is rolled back), and statements of others could fail for it: so no rows are looked at.
+pub(super) fn serializable() -> bool {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as c_int }
+}
+
+/// Evaluates the subject on a sample of the table's rows, and hands the values to `f`; `None` when many of them are too wide to be held,
+/// and in a serializable transaction.
 fn values<T>(subject: &Subject<'_>, limit: Duration, f: impl FnOnce(Values<'_>, Column) -> Result<Option<T>>) -> Result<Option<T>> {
+    if serializable() {
+        return Ok(None);
+    }
     let _work = own::work();
     let most = (BYTES as f64 / subject.width.max(1.0)).clamp(300.0, ROWS).min(subject.most);
     let pages = subject.pages.max(1.0);

@@ -5,7 +5,7 @@ use pgrx::pg_schema;
 #[pg_schema]
 mod tests {
     use crate::pg::sampling::{Statistics, Subject, statistics};
-    use crate::pg::{catalog, role};
+    use crate::pg::{catalog, role, rows};
     use pgrx::{pg_sys, prelude::*};
     use std::time::Duration;
 
@@ -50,5 +50,23 @@ mod tests {
         let found = of("CASE WHEN id % 1000 = 0 THEN repeat('x', 100000) ELSE few::text END").unwrap();
         assert_eq!((found.n_distinct, found.width), (7.0, 2), "{found:?}");
         assert_eq!(of("CASE WHEN id % 20 = 0 THEN repeat('x', 100000) ELSE few::text END"), None);
+    }
+    /// Sets the level of the transaction, as SET TRANSACTION would before its first query.
+    fn isolate(level: u32) {
+        // SAFETY: a variable of the backend; only what samples do with it is looked at until it is put back.
+        unsafe { pg_sys::XactIsoLevel = level as i32 };
+    }
+
+    #[pg_test]
+    fn a_serializable_transaction_has_no_samples() {
+        set_up();
+        let rel = catalog::relation(Some("s"), "t").unwrap().unwrap();
+        let table = catalog::snapshot(&[rel]).unwrap().tables.remove(&rel).unwrap();
+        let both = || (of("few + 1").is_some(), rows::sample(&table, &[1].into(), Duration::from_secs(60)).is_some());
+        assert_eq!(both(), (true, true));
+        isolate(pg_sys::XACT_SERIALIZABLE);
+        let found = both();
+        isolate(pg_sys::XACT_READ_COMMITTED);
+        assert_eq!(found, (false, false));
     }
 }
