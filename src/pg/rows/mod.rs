@@ -248,9 +248,10 @@ impl Reader {
         if *tried >= COMPRESSED {
             return (bytes as f64 * *after / *before) as usize;
         }
-        // SAFETY: a plain value; the method 0 is the default one. Null when it does not get smaller, else a new value.
+        // SAFETY: a plain value; the method 0 is the default one. Null when it does not get smaller, else a new value. It may raise, for
+        // want of memory or of the method, and what is called owns nothing that an error would jump across.
         let left = unsafe {
-            let result = sys::toast_compress_datum(pg_sys::Datum::from(value), 0);
+            let result = pg_sys::ffi::pg_guard_ffi_boundary(|| sys::toast_compress_datum(pg_sys::Datum::from(value), 0));
             let smaller = result.cast_mut_ptr::<pg_sys::varlena>();
             if smaller.is_null() {
                 bytes
