@@ -8,6 +8,7 @@ use super::error::{Error, Result};
 use super::indexstmt::IndexKey;
 use super::{catalog, node, own, planner};
 use indexpilot_core::model::{AccessMethod, OpClass, RelId, SearchKeys};
+use indexpilot_core::size::hash;
 use pgrx::{pg_guard, pg_sys};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
@@ -15,11 +16,18 @@ use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
+
 /// Rows that are looked at: what ANALYZE takes for a statistics target of 100.
 const ROWS: f64 = 30_000.0;
 /// Bytes of values that are held at once, and pages that are read.
-const BYTES: f64 = 16_777_216.0;
+const BYTES: usize = 16_777_216;
 const PAGES: f64 = 1_500.0;
+/// Bytes of a computed value that is held; larger ones are only counted. So some hundred values fit, however wide they are.
+const WIDE: i32 = 65_536;
+/// Rows that are fetched at once: nothing has counted their bytes then.
+const BATCH: std::ffi::c_long = 64;
 /// Different keys that are told apart.
 const MOST_KEYS: usize = 1_000_000;
 /// Support functions (gin.h, gist.h).
@@ -31,6 +39,8 @@ pub struct Subject<'a> {
     pub table: RelId,
     /// In SQL, names looked up in `path`.
     pub sql: &'a str,
+    /// It is an expression: its values are made here, and may be of any size. Those of a column are as small as they are stored.
+    pub computed: bool,
     pub path: &'a CStr,
     /// As whom the rows are read and expressions evaluated.
     pub role: pg_sys::Oid,
@@ -55,7 +65,8 @@ pub struct Statistics {
     pub correlation: f64,
 }
 
-/// Statistics of a column or expression, as ANALYZE would compute them; `None` when its type has none.
+/// Statistics of a column or expression, as ANALYZE would compute them; `None` when its type has none, or its values are too wide, and in a serializable
+/// transaction.
 ///
 /// # Errors
 /// The server's own: what evaluating the expression raises, missing rights, the time limit.
@@ -96,10 +107,21 @@ struct Column {
 /// Values and whether they are NULL; they live as long as the sample.
 type Values<'a> = &'a [(pg_sys::Datum, bool)];
 
-/// Evaluates the subject on a sample of the table's rows, and hands the values to `f`.
-fn values<T>(subject: &Subject<'_>, limit: Duration, f: impl FnOnce(Values<'_>, Column) -> Result<T>) -> Result<T> {
+/// The transaction is serializable. What is read in it counts as read by the caller until all that run beside it have ended (predicate
+/// locks stay when a subtransaction is rolled back), and statements of others could fail for it: so no rows are looked at.
+pub(super) fn serializable() -> bool {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as c_int }
+}
+
+/// Evaluates the subject on a sample of the table's rows, and hands the values to `f`; `None` when many of them are too wide to be held,
+/// and in a serializable transaction.
+fn values<T>(subject: &Subject<'_>, limit: Duration, f: impl FnOnce(Values<'_>, Column) -> Result<Option<T>>) -> Result<Option<T>> {
+    if serializable() {
+        return Ok(None);
+    }
     let _work = own::work();
-    let most = (BYTES / subject.width.max(1.0)).clamp(300.0, ROWS).min(subject.most);
+    let most = (BYTES as f64 / subject.width.max(1.0)).clamp(300.0, ROWS).min(subject.most);
     let pages = subject.pages.max(1.0);
     let percent = (100.0 * PAGES / pages).min(100.0);
     let met = subject.rows * percent / 100.0;
@@ -114,36 +136,135 @@ fn values<T>(subject: &Subject<'_>, limit: Duration, f: impl FnOnce(Values<'_>, 
             }
             node::text(pg_sys::quote_qualified_identifier(schema, name)).unwrap_or_default()
         };
+        let (value, size) = match subject.computed {
+            true => (
+                format!("CASE WHEN pg_catalog.pg_column_size(x) OPERATOR(pg_catalog.<=) {WIDE} THEN x END"),
+                "pg_catalog.pg_column_size(x)",
+            ),
+            false => ("x".to_owned(), "0"),
+        };
+        // OFFSET keeps the expression where it is, so that it is evaluated once.
         let sql = format!(
-            "SELECT ({}) FROM ONLY {name} TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1)
-              WHERE pg_catalog.hashtid(ctid) OPERATOR(pg_catalog.%) {keep_one_of} OPERATOR(pg_catalog.=) 0",
+            "SELECT {value}, {size} FROM (
+               SELECT ({}) AS x FROM ONLY {name} TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1)
+                WHERE pg_catalog.hashtid(ctid) OPERATOR(pg_catalog.%) {keep_one_of} OPERATOR(pg_catalog.=) 0 OFFSET 0) s",
             subject.sql
         );
         let sql = super::encoding::to_server(&sql).map_err(|_| Error::internal("expression contains a zero byte"))?;
-        // SAFETY: the server's interface for queries inside functions: what it returns lives until SPI_finish, and after an error the
-        // aborting subtransaction finishes it.
+        // SAFETY: the server's interface for queries inside functions: what is copied out of it lives until SPI_finish, and after an
+        // error the aborting subtransaction finishes it.
         unsafe {
             pg_sys::SPI_connect();
-            let done = pg_sys::SPI_execute(sql.as_ptr(), true, (2.0 * most) as std::ffi::c_long);
-            let found = if done == pg_sys::SPI_OK_SELECT as i32 && !pg_sys::SPI_tuptable.is_null() {
-                let rows = &*pg_sys::SPI_tuptable;
-                let attribute = &*(*rows.tupdesc).attrs.as_ptr();
-                let column = Column { type_oid: attribute.atttypid, typmod: attribute.atttypmod };
-                let values: Vec<(pg_sys::Datum, bool)> = (0..rows.numvals as usize)
-                    .map(|i| {
-                        let mut is_null = false;
-                        let value = pg_sys::SPI_getbinval(*rows.vals.add(i), rows.tupdesc, 1, &mut is_null);
-                        (value, is_null)
-                    })
-                    .collect();
+            let found = Held::fetch(&sql, (2.0 * most) as usize).and_then(|held| {
+                let Some(held) = held else { return Ok(None) };
+                let (values, column) = held.values();
                 f(&values, column)
-            } else {
-                Err(Error::internal("sample of a table returned no rows"))
-            };
+            });
             pg_sys::SPI_finish();
             found
         }
     })
+}
+
+/// Sampled rows of a value and its size, of no more than [`BYTES`] together.
+struct Held {
+    /// With the hashes of their numbers.
+    rows: Vec<(u64, pg_sys::HeapTuple)>,
+    bytes: usize,
+    /// Rows are held whose hash is a multiple of it. It doubles when there are too many bytes, so that what is held comes from the whole
+    /// sample, and no pattern in the order of the rows is met.
+    one_of: u64,
+    met: u64,
+    description: pg_sys::TupleDesc,
+}
+
+impl Held {
+    /// Runs the statement until it has given `most` rows. `None` when more than one in a hundred of its values is too wide to be held.
+    ///
+    /// # Safety
+    /// Inside an SPI connection, in whose memory the rows are held. The statement's columns are a value and its size.
+    unsafe fn fetch(sql: &CStr, most: usize) -> Result<Option<Self>> {
+        let mut held = Held { rows: Vec::new(), bytes: 0, one_of: 1, met: 0, description: std::ptr::null_mut() };
+        let (mut seen, mut wide) = (0, 0);
+        // SAFETY: a cursor of a statement without parameters; after each fetch there is a table of that many rows, which is freed.
+        unsafe {
+            let plan = pg_sys::SPI_prepare(sql.as_ptr(), 0, std::ptr::null_mut());
+            if plan.is_null() {
+                return Err(Error::internal("sample of a table cannot be planned"));
+            }
+            let cursor = pg_sys::SPI_cursor_open(std::ptr::null(), plan, std::ptr::null_mut(), std::ptr::null(), true);
+            while seen < most {
+                pg_sys::SPI_cursor_fetch(cursor, true, BATCH);
+                let table = pg_sys::SPI_tuptable;
+                let count = pg_sys::SPI_processed as usize;
+                if table.is_null() {
+                    return Err(Error::internal("sample of a table returned no rows"));
+                }
+                if held.description.is_null() {
+                    held.description = pg_sys::CreateTupleDescCopy((*table).tupdesc);
+                }
+                for row in 0..count {
+                    let (row, mut is_null) = (*(*table).vals.add(row), false);
+                    let size = pg_sys::SPI_getbinval(row, (*table).tupdesc, 2, &mut is_null);
+                    match !is_null && size.value() as i32 > WIDE {
+                        true => wide += 1,
+                        false => held.add(row),
+                    }
+                }
+                pg_sys::SPI_freetuptable(table);
+                seen += count;
+                if count < BATCH as usize {
+                    break;
+                }
+            }
+            pg_sys::SPI_cursor_close(cursor);
+        }
+        Ok((wide * 100 <= seen).then_some(held))
+    }
+
+    /// # Safety
+    /// A row of the statement.
+    unsafe fn add(&mut self, row: pg_sys::HeapTuple) {
+        self.met += 1;
+        let hash = hash(&self.met.to_ne_bytes());
+        if !hash.is_multiple_of(self.one_of) {
+            return;
+        }
+        // SAFETY: a live row; copies are freed once, when they are taken out.
+        unsafe {
+            self.rows.push((hash, pg_sys::heap_copytuple(row)));
+            self.bytes += (*row).t_len as usize;
+            while self.bytes > BYTES && self.rows.len() > 1 {
+                self.one_of *= 2;
+                self.rows.retain(|(hash, row)| {
+                    let stays = hash.is_multiple_of(self.one_of);
+                    if !stays {
+                        self.bytes -= (**row).t_len as usize;
+                        pg_sys::heap_freetuple(*row);
+                    }
+                    stays
+                });
+            }
+        }
+    }
+
+    /// The values, which live as long as the rows.
+    ///
+    /// # Safety
+    /// The connection in whose memory the rows are is open.
+    unsafe fn values(&self) -> (Vec<(pg_sys::Datum, bool)>, Column) {
+        // SAFETY: the rows have this description, whose first column is the value.
+        unsafe {
+            let attribute = &*(*self.description).attrs.as_ptr();
+            let column = Column { type_oid: attribute.atttypid, typmod: attribute.atttypmod };
+            let value = |(_, row): &(u64, pg_sys::HeapTuple)| {
+                let mut is_null = false;
+                let value = pg_sys::SPI_getbinval(*row, self.description, 1, &mut is_null);
+                (value, is_null)
+            };
+            (self.rows.iter().map(value).collect(), column)
+        }
+    }
 }
 
 /// As ANALYZE does it for an expression of an index (analyze.c: examine_attribute, compute_index_stats, update_attstats).

@@ -70,7 +70,7 @@ impl Sampler {
         let collation = index.keys.get(key)?.collation;
         let known = (index.table, sql.to_owned());
         if !self.statistics.contains_key(&known) && self.may_go_on() {
-            let subject = subject(sql, table, 32.0, reader);
+            let subject = subject(sql, true, table, 32.0, reader);
             let found = sampling::statistics(&subject, collation, guc::whatif_timeout());
             let found = found.unwrap_or_else(|error| {
                 pgrx::debug1!("indexpilot: whatif: no sample of {sql}: {error}");
@@ -96,7 +96,7 @@ impl Sampler {
         if !self.search.contains_key(&known) && self.may_go_on() {
             let attnum = index.columns.get(key).map_or(0, |c| c.attnum);
             let width = table.column(attnum).map_or(64.0, |c| f64::from(c.avg_width));
-            let subject = subject(sql, table, width, reader);
+            let subject = subject(sql, attnum == 0, table, width, reader);
             let found = sampling::search_keys(&subject, index.method, resolved, opclass, guc::whatif_timeout());
             let found = found.unwrap_or_else(|error| {
                 pgrx::debug1!("indexpilot: whatif: no sample of {sql}: {error}");
@@ -166,10 +166,11 @@ impl Sampler {
     }
 }
 
-fn subject<'a>(sql: &'a str, table: &TableInfo, width: f64, reader: &Reader<'a>) -> Subject<'a> {
+fn subject<'a>(sql: &'a str, computed: bool, table: &TableInfo, width: f64, reader: &Reader<'a>) -> Subject<'a> {
     Subject {
         table: table.rel,
         sql,
+        computed,
         path: reader.path,
         role: reader.role,
         most: reader.most,

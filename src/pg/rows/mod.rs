@@ -8,7 +8,7 @@ use super::planner::Snapshot;
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{own, subxact};
+use super::{own, sampling, subxact};
 use indexpilot_core::model::{AttNum, FIRST_EXPRESSION, PAGE, TableInfo};
 use indexpilot_core::size::{RowSample, Value, Values, hash};
 use pgrx::{Spi, pg_sys, varlena};
@@ -36,11 +36,11 @@ const COMPRESSED_FROM: usize = 508;
 const COMPRESSED: f64 = 300.0;
 
 /// Sampled rows of the table with the values of `columns`; `None` when no index can be made on it, it is empty, locked by somebody for
-/// more than a moment, gone, or cannot be read within `limit`.
+/// more than a moment, gone, or cannot be read within `limit`; and in a serializable transaction, of which reading would become a part.
 pub fn sample(table: &TableInfo, columns: &BTreeSet<AttNum>, limit: Duration) -> Option<RowSample> {
     let columns: Vec<AttNum> =
         columns.iter().copied().filter(|c| *c > 0 && *c < FIRST_EXPRESSION && table.column(*c).is_some()).collect();
-    if table.refused.is_some() || columns.is_empty() || table.bytes < PAGE {
+    if sampling::serializable() || table.refused.is_some() || columns.is_empty() || table.bytes < PAGE {
         return None;
     }
     let _work = own::work();
@@ -248,9 +248,10 @@ impl Reader {
         if *tried >= COMPRESSED {
             return (bytes as f64 * *after / *before) as usize;
         }
-        // SAFETY: a plain value; the method 0 is the default one. Null when it does not get smaller, else a new value.
+        // SAFETY: a plain value; the method 0 is the default one. Null when it does not get smaller, else a new value. It may raise, for
+        // want of memory or of the method, and what is called owns nothing that an error would jump across.
         let left = unsafe {
-            let result = sys::toast_compress_datum(pg_sys::Datum::from(value), 0);
+            let result = pg_sys::ffi::pg_guard_ffi_boundary(|| sys::toast_compress_datum(pg_sys::Datum::from(value), 0));
             let smaller = result.cast_mut_ptr::<pg_sys::varlena>();
             if smaller.is_null() {
                 bytes
