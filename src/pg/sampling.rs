@@ -18,6 +18,8 @@ mod keys;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
+/// Where names are looked up: all that is not the server's own is qualified, so that nothing of another schema is taken for it.
+const PATH: &CStr = c"pg_catalog, pg_temp";
 /// Rows that are looked at: what ANALYZE takes for a statistics target of 100.
 const ROWS: f64 = 30_000.0;
 /// Bytes of values that are held at once, and pages that are read.
@@ -31,11 +33,10 @@ const BATCH: std::ffi::c_long = 64;
 /// A column or expression of a table to be sampled.
 pub struct Subject<'a> {
     pub table: RelId,
-    /// In SQL, names looked up in `path`.
+    /// In SQL, as [`PATH`] finds its names.
     pub sql: &'a str,
     /// It is an expression: its values are made here, and may be of any size. Those of a column are as small as they are stored.
     pub computed: bool,
-    pub path: &'a CStr,
     /// As whom the rows are read and expressions evaluated.
     pub role: pg_sys::Oid,
     /// Rows to look at, at most.
@@ -120,7 +121,7 @@ fn values<T>(subject: &Subject<'_>, limit: Duration, f: impl FnOnce(Values<'_>, 
     let percent = (100.0 * PAGES / pages).min(100.0);
     let met = subject.rows * percent / 100.0;
     let keep_one_of = (met / most).floor().max(1.0);
-    planner::restricted(subject.role, subject.path, limit, || {
+    planner::restricted(subject.role, PATH, limit, || {
         let table = pg_sys::Oid::from(subject.table.0);
         // SAFETY: look-ups of names, null for what is gone.
         let name = unsafe {

@@ -12,7 +12,6 @@ use indexpilot_core::model::{
 };
 use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::CStr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -34,26 +33,25 @@ pub struct Sampler {
 }
 
 /// As whom and how the sample of an index is read.
-pub(super) struct Reader<'a> {
+pub(super) struct Reader {
     pub role: pg_sys::Oid,
-    pub path: &'a CStr,
     most: f64,
 }
 
-impl<'a> Reader<'a> {
+impl Reader {
     /// For a statement of the caller's. What a privileged role reads is read as the owner of the table, who may be made to run no
     /// code of others.
-    pub fn for_caller(index: &ResolvedIndex, path: &'a CStr) -> Option<Self> {
+    pub fn for_caller(index: &ResolvedIndex) -> Option<Self> {
         let caller = role::current();
         if !trust::is_privileged(caller) {
-            return Some(Reader { role: caller, path, most: f64::INFINITY });
+            return Some(Reader { role: caller, most: f64::INFINITY });
         }
-        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, path, most: f64::INFINITY })
+        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, most: f64::INFINITY })
     }
 
     /// For a statement of ours.
     pub fn for_owner(index: &ResolvedIndex) -> Option<Self> {
-        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, path: OWN_PATH, most: ROWS })
+        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, most: ROWS })
     }
 }
 
@@ -65,7 +63,7 @@ impl Sampler {
         key: usize,
         sql: &str,
         table: &TableInfo,
-        reader: &Reader<'_>,
+        reader: &Reader,
     ) -> Option<Rc<Statistics>> {
         let collation = index.keys.get(key)?.collation;
         let known = (index.table, sql.to_owned());
@@ -89,7 +87,7 @@ impl Sampler {
         sql: &str,
         table: &TableInfo,
         opclass: OpClass,
-        reader: &Reader<'_>,
+        reader: &Reader,
     ) -> Option<SearchKeys> {
         let resolved = index.keys.get(key)?;
         let known = (index.table, sql.to_owned(), resolved.opclass.to_u32());
@@ -166,12 +164,11 @@ impl Sampler {
     }
 }
 
-fn subject<'a>(sql: &'a str, computed: bool, table: &TableInfo, width: f64, reader: &Reader<'a>) -> Subject<'a> {
+fn subject<'a>(sql: &'a str, computed: bool, table: &TableInfo, width: f64, reader: &Reader) -> Subject<'a> {
     Subject {
         table: table.rel,
         sql,
         computed,
-        path: reader.path,
         role: reader.role,
         most: reader.most,
         rows: table.rows,

@@ -15,9 +15,8 @@ mod tests {
 
     fn of(sql: &str) -> Option<Statistics> {
         let table = catalog::relation(Some("s"), "t").unwrap().unwrap();
-        let (role, path) = (role::current(), c"pg_catalog, pg_temp");
-        let subject =
-            Subject { table, sql, computed: true, path, role, most: f64::INFINITY, rows: 20_000.0, pages: 100.0, width: 32.0 };
+        let role = role::current();
+        let subject = Subject { table, sql, computed: true, role, most: f64::INFINITY, rows: 20_000.0, pages: 100.0, width: 32.0 };
         statistics(&subject, pg_sys::DEFAULT_COLLATION_OID, Duration::from_secs(60)).unwrap()
     }
 
