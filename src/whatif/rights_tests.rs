@@ -1,10 +1,14 @@
-//! What samples of tables may tell, and to whom: expressions mean what the statement meant, whoever evaluates them.
+//! What samples of tables may tell, and to whom: expressions mean what the statement meant, whoever evaluates them, and rows are looked
+//! at for those only who may read them.
 
 use pgrx::pg_schema;
 
 #[pg_schema]
 mod tests {
+    use crate::pg::catalog;
     use crate::whatif::Hypothetical;
+    use indexpilot_core::model::TableInfo;
+    use indexpilot_core::size;
     use pgrx::prelude::*;
     use std::rc::Rc;
 
@@ -23,6 +27,16 @@ mod tests {
 
     fn index(definition: &str) -> Rc<Hypothetical> {
         Hypothetical::parse(definition).unwrap_or_else(|e| panic!("{definition}: {e}"))
+    }
+
+    fn table() -> TableInfo {
+        let rel = catalog::relation(Some("r"), "t").unwrap().unwrap();
+        catalog::snapshot(&[rel]).unwrap().tables.remove(&rel).unwrap()
+    }
+
+    /// No rows were looked at for its size.
+    fn described(index: &Hypothetical) -> bool {
+        index.size == size::of(&index.def, &table())
     }
 
     #[pg_test]
@@ -49,5 +63,34 @@ mod tests {
             assert_eq!(found.index.expression_texts, [text]);
             assert_eq!(found.index.predicate_text.as_deref(), Some("(few < 9)"));
         }
+    }
+
+    #[pg_test]
+    fn rows_are_looked_at_for_who_may_read_them() {
+        set_up();
+        Spi::run("GRANT SELECT (a, few) ON r.t TO r_reader").unwrap();
+        let all = ["(a)", "(a, b)", "(b)", "(a) INCLUDE (b)", "(a) WHERE few < 9", "USING hash (b)"];
+        for columns in &all[..5] {
+            assert!(!described(&index(&format!("CREATE INDEX ON r.t {columns}"))), "{columns}");
+        }
+        Spi::run("SET LOCAL ROLE r_reader").unwrap();
+        let seen: Vec<bool> = all.map(|columns| !described(&index(&format!("CREATE INDEX ON r.t {columns}")))).into();
+        Spi::run("RESET ROLE").unwrap();
+        assert_eq!(seen, [true, false, false, false, true, false]);
+    }
+
+    #[pg_test]
+    fn rows_that_policies_hide_are_not_looked_at() {
+        set_up();
+        Spi::run(
+            "GRANT SELECT ON r.t TO r_reader;
+             ALTER TABLE r.t ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON r.t USING (few = 1)",
+        )
+        .unwrap();
+        assert!(!described(&index("CREATE INDEX ON r.t (b)")), "no policy is for a superuser");
+        Spi::run("SET LOCAL ROLE r_reader").unwrap();
+        let found = described(&index("CREATE INDEX ON r.t (b)"));
+        Spi::run("RESET ROLE").unwrap();
+        assert!(found);
     }
 }

@@ -46,12 +46,20 @@ impl Reader {
         if !trust::is_privileged(caller) {
             return Some(Reader { role: caller, most: f64::INFINITY });
         }
-        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, most: f64::INFINITY })
+        Self::as_owner(index, f64::INFINITY)
     }
 
     /// For a statement of ours.
     pub fn for_owner(index: &ResolvedIndex) -> Option<Self> {
-        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, most: ROWS })
+        Self::as_owner(index, ROWS)
+    }
+
+    /// Costs and sizes tell of the values, so the caller himself must be allowed to read them.
+    fn as_owner(index: &ResolvedIndex, most: f64) -> Option<Self> {
+        let plain = index.columns.iter().map(|c| c.attnum).filter(|c| *c != 0);
+        let columns: BTreeSet<AttNum> = plain.chain(index.reads.iter().map(|(c, _)| *c)).collect();
+        let readable = role::readable(index.table, columns.iter().copied()) == columns;
+        catalog::owner(index.table).filter(|_| index.owner_may_run && readable).map(|role| Reader { role, most })
     }
 }
 

@@ -1,11 +1,12 @@
 //! Looking at some rows of a table, for the size of an index on them.
 //!
 //! Of each value no more is kept than how many bytes it would take in an index and a hash of its image. The rows are read as the owner
-//! of the table, who may do so, by a statement that calls no function of anybody; and whatever goes wrong, there is no sample then.
+//! of the table, who may do so, by a statement that calls no function of anybody; and whatever goes wrong, there is no sample then. Sizes
+//! tell of values, so there is none either for a caller who may not read them.
 
 use super::error::{Error, Kind, Result};
 use super::planner::Snapshot;
-use super::role::RoleScope;
+use super::role::{self, RoleScope};
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
 use super::{own, sampling, subxact};
@@ -36,11 +37,15 @@ const COMPRESSED_FROM: usize = 508;
 const COMPRESSED: f64 = 300.0;
 
 /// Sampled rows of the table with the values of `columns`; `None` when no index can be made on it, it is empty, locked by somebody for
-/// more than a moment, gone, or cannot be read within `limit`; and in a serializable transaction, of which reading would become a part.
+/// more than a moment, gone, or cannot be read within `limit`; when the current role may not read all of the columns in all rows; and in
+/// a serializable transaction, of which reading would become a part.
 pub fn sample(table: &TableInfo, columns: &BTreeSet<AttNum>, limit: Duration) -> Option<RowSample> {
     let columns: Vec<AttNum> =
         columns.iter().copied().filter(|c| *c > 0 && *c < FIRST_EXPRESSION && table.column(*c).is_some()).collect();
     if sampling::serializable() || table.refused.is_some() || columns.is_empty() || table.bytes < PAGE {
+        return None;
+    }
+    if role::readable(table.rel, columns.iter().copied()).len() < columns.len() {
         return None;
     }
     let _work = own::work();
