@@ -6,7 +6,7 @@
 
 use super::error::{Error, Result};
 use super::indexstmt::IndexKey;
-use super::{catalog, node, own, planner};
+use super::{catalog, node, own, planner, trust};
 use indexpilot_core::model::{AccessMethod, OpClass, RelId, SearchKeys};
 use indexpilot_core::size::hash;
 use pgrx::{pg_guard, pg_sys};
@@ -122,6 +122,7 @@ fn values<T>(subject: &Subject<'_>, limit: Duration, f: impl FnOnce(Values<'_>, 
     let met = subject.rows * percent / 100.0;
     let keep_one_of = (met / most).floor().max(1.0);
     planner::restricted(subject.role, PATH, limit, || {
+        let _own = trust::OwnTable::new(subject.table);
         let table = pg_sys::Oid::from(subject.table.0);
         // SAFETY: look-ups of names, null for what is gone.
         let name = unsafe {
