@@ -48,7 +48,8 @@ impl Hypothetical {
         let tables = catalog::snapshot(&[index.table])?;
         let table = tables.table(index.table).ok_or_else(|| gone(index.table))?;
         let (def, mut table) = definition(&index, table.clone());
-        table.sample = rows::sample(&table, &def.columns().collect(), rows::PATIENCE).map(Arc::new);
+        let condition: Vec<&str> = index.predicate_text.iter().map(String::as_str).collect();
+        table.sample = rows::sample(&table, &def.columns().collect(), &condition, rows::PATIENCE).map(Arc::new);
         let mut sampler = Sampler::default();
         let reader = Reader::for_caller(&index);
         let statistics = reader.map(|reader| sampled(&index, &def, &mut table, &mut sampler, &reader)).unwrap_or_default();
@@ -95,6 +96,7 @@ impl Hypothetical {
     }
 
     fn new(index: ResolvedIndex, def: IndexDef, table: &TableInfo, statistics: Vec<Option<Rc<Statistics>>>) -> Self {
+        let index = ResolvedIndex { share: size::sampled_share(&def, table).unwrap_or(index.share), ..index };
         Hypothetical {
             size: size::of(&def, table),
             entry_pages: size::entry_pages(&def, table),

@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 const ALL_TABLES: Duration = Duration::from_secs(3);
 
 /// Looks at rows of the tables that could get an index, the largest first, as far as the queries use their columns and the caller may
-/// read them: a query may use more than that, by a view.
+/// read them: a query may use more than that, by a view. Of conditions, those that the most queries have come first.
 pub fn of_queries(catalog: &mut Catalog, queries: &[Query], min_bytes: Bytes) {
     let mut used: BTreeMap<RelId, BTreeSet<AttNum>> = BTreeMap::new();
+    let mut stated: BTreeMap<RelId, BTreeMap<&str, usize>> = BTreeMap::new();
     for relation in queries.iter().flat_map(|q| &q.shape.relations) {
         used.entry(relation.rel).or_default().extend(columns(relation));
+        for condition in &relation.conditions {
+            *stated.entry(relation.rel).or_default().entry(&condition.sql).or_default() += 1;
+        }
     }
     let mut tables: Vec<&mut TableInfo> = catalog.tables.values_mut().filter(|t| t.bytes >= min_bytes).collect();
     tables.sort_by_key(|t| std::cmp::Reverse(t.bytes));
@@ -23,7 +27,10 @@ pub fn of_queries(catalog: &mut Catalog, queries: &[Query], min_bytes: Bytes) {
         let left = ALL_TABLES.saturating_sub(start.elapsed());
         if let Some(columns) = used.get(&table.rel).filter(|_| !left.is_zero()) {
             let columns = role::readable(table.rel, columns.iter().copied());
-            table.sample = rows::sample(table, &columns, rows::PATIENCE.min(left)).map(Arc::new);
+            let mut conditions: Vec<(&str, usize)> = stated.remove(&table.rel).into_iter().flatten().collect();
+            conditions.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+            let conditions: Vec<&str> = conditions.into_iter().map(|(sql, _)| sql).collect();
+            table.sample = rows::sample(table, &columns, &conditions, rows::PATIENCE.min(left)).map(Arc::new);
         }
     }
 }
@@ -41,6 +48,8 @@ mod tests {
     use super::*;
     use crate::pg::{catalog, role};
     use crate::whatif::{Sample, shape};
+    use indexpilot_core::model::{IndexDef, Key};
+    use indexpilot_core::{candidate, size};
     use pgrx::prelude::*;
 
     #[pg_test]
@@ -72,5 +81,28 @@ mod tests {
         let found = looked_at();
         Spi::run("RESET ROLE").unwrap();
         assert_eq!(found, [true, false]);
+    }
+
+    #[pg_test]
+    fn conditions_of_queries_are_looked_at_alone_and_in_pairs() {
+        Spi::run(
+            "CREATE SCHEMA s; CREATE TABLE s.t AS SELECT i AS id, CASE WHEN i % 4 > 0 THEN i END AS gone, (ARRAY['a', 'b'])[1 + (i % 4 > 0)::int] AS state
+                FROM generate_series(1, 5000) i; ANALYZE s.t",
+        )
+        .unwrap();
+        let rel = catalog::relation(Some("s"), "t").unwrap().unwrap();
+        let text = "SELECT id FROM t WHERE state = 'a' AND gone IS NULL AND id < 9";
+        let of_text = Sample { text: text.into(), search_path: "s".into(), role: role::current(), parameters: vec![] };
+        let queries = [Query { id: 1, text: text.into(), calls: 1.0, total_ms: 0.0, shape: shape(&of_text).unwrap() }];
+        let mut tables = catalog::snapshot(&[rel]).unwrap();
+        candidate::note_conditions(&queries, &mut tables);
+        of_queries(&mut tables, &queries, 0);
+        let table = &tables.tables[&rel];
+        let share = |sql: &str| size::sampled_share(&IndexDef::new(rel, vec![Key::asc(1)], []).partial(sql), table);
+        let (null, a) = ("(gone IS NULL)", "(state = 'a'::text)");
+        assert_eq!([null, a].map(share), [Some(0.25); 2]);
+        let both = format!("({null} AND {a})");
+        assert!((table.conditions[&both] - 0.0625).abs() < 0.01, "as if they were independent: {:?}", table.conditions);
+        assert_eq!(share(&both), Some(0.25));
     }
 }

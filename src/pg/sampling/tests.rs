@@ -65,7 +65,7 @@ mod tests {
         set_up();
         let rel = catalog::relation(Some("s"), "t").unwrap().unwrap();
         let table = catalog::snapshot(&[rel]).unwrap().tables.remove(&rel).unwrap();
-        let both = || (of("few + 1").is_some(), rows::sample(&table, &[1].into(), Duration::from_secs(60)).is_some());
+        let both = || (of("few + 1").is_some(), rows::sample(&table, &[1].into(), &[], Duration::from_secs(60)).is_some());
         assert_eq!(both(), (true, true));
         isolate(pg_sys::XACT_SERIALIZABLE);
         let found = both();
