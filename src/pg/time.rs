@@ -85,3 +85,10 @@ pub fn sleep(pause: Duration) {
     }
     pgrx::check_for_interrupts!();
 }
+
+/// The server knows a time zone of that name.
+pub fn zone_exists(name: &str) -> bool {
+    let Ok(name) = std::ffi::CString::new(name) else { return false };
+    // SAFETY: looks the name up, in the files of time zones the first time, and returns NULL when there is none; raises nothing.
+    unsafe { !pg_sys::pg_tzset(name.as_ptr()).is_null() }
+}

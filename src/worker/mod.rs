@@ -17,6 +17,7 @@ mod outcome;
 mod profile;
 mod references;
 mod rows;
+mod safeguard;
 pub mod state;
 pub mod status;
 
