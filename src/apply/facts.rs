@@ -84,7 +84,7 @@ pub struct Surroundings {
     pub replica_lag_bytes: Option<u64>,
 }
 
-/// See [`Surroundings`]. A VACUUM has a transaction too, but no concurrent build waits for it unless it works on the same table,
+/// See [`Surroundings`]. A prepared transaction's locks belong to no process; the one on its own number tells which they are. A VACUUM has a transaction too, but no concurrent build waits for it unless it works on the same table,
 /// which shows in its lock.
 pub fn surroundings(table: u32) -> Result<Surroundings> {
     let sql = format!(
@@ -92,8 +92,9 @@ pub fn surroundings(table: u32) -> Result<Surroundings> {
                  (SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))::float8 FROM pg_stat_activity a \
                   WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL \
                     AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker')) AS oldest_transaction_s, \
-                 (SELECT count(DISTINCT p.transaction::text) FROM pg_prepared_xacts p JOIN pg_locks l \
-                    ON l.virtualtransaction = '-1/' || p.transaction::text \
+                 (SELECT count(DISTINCT p.transaction::text) FROM pg_prepared_xacts p \
+                    JOIN pg_locks x ON x.locktype = 'transactionid' AND x.transactionid = p.transaction AND x.pid IS NULL \
+                    JOIN pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.pid IS NULL \
                   WHERE p.database = current_database() AND l.relation = ($1->>'table')::oid) AS prepared_on_table, \
                  (SELECT extract(epoch FROM max(clock_timestamp() - p.prepared))::float8 FROM pg_prepared_xacts p \
                   WHERE p.database = current_database()) AS oldest_prepared_s, \

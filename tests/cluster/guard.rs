@@ -257,8 +257,7 @@ fn work_beside_holds_actions_back() -> Result<()> {
         b.setting("max_prepared_transactions", 2)
             .setting("autovacuum_naptime", "1s")
             .setting("autovacuum_freeze_max_age", 100_000)
-            .setting("autovacuum_vacuum_cost_delay", "100ms")
-            .setting("autovacuum_vacuum_cost_limit", 1)
+            .setting("autovacuum_vacuum_cost_delay", 0)
     })?;
     let mut db = connect(&cluster)?;
 
@@ -295,10 +294,11 @@ fn work_beside_holds_actions_back() -> Result<()> {
     // Old enough that the server vacuums it whatever its own settings say, and slowly.
     db.batch_execute(
         "CREATE TABLE old AS SELECT i, repeat('x', 500) AS note FROM generate_series(1, 20000) i; \
-         ALTER TABLE old SET (autovacuum_enabled = off); \
+         ALTER TABLE old SET (autovacuum_enabled = off, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1); \
          CREATE PROCEDURE age() LANGUAGE plpgsql AS $$ BEGIN \
-         FOR i IN 1..100100 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$; CALL age()",
+         FOR i IN 1..100100 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$",
     )?;
+    db.batch_execute("CALL age()")?;
     poll_until(LIMIT, "the vacuum", || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'autovacuum: %public.old (to prevent wraparound)'";
         Ok(number(&mut db, sql)? == 1)
