@@ -117,6 +117,15 @@ pub fn in_states(states: &[State]) -> Result<Vec<Action>> {
     select("a.state IN (SELECT jsonb_array_elements_text($1->'states')) ORDER BY a.id", json!({ "states": states }))
 }
 
+/// Actions that were queued after a moment (seconds since the Unix epoch) and are not over, newest first.
+pub fn open_since(at: f64) -> Result<Vec<Action>> {
+    let open: Vec<&str> = State::ALL.iter().filter(|s| !s.settled()).map(|s| s.as_str()).collect();
+    select(
+        "a.queued_at > to_timestamp(($1->>'at')::float8) AND a.state IN (SELECT jsonb_array_elements_text($1->'open')) ORDER BY a.id DESC",
+        json!({ "at": at.to_string().replace("inf", "Infinity"), "open": open }),
+    )
+}
+
 /// Queued or blocked, and its time has come. What takes something back goes first: it ends harm. Nothing is put off by more than an
 /// hour, so what lies further ahead was put off by a clock that was set back since.
 const DUE: &str = "a.state IN ('queued', 'blocked') \

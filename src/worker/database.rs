@@ -45,6 +45,7 @@ fn visit(database: Oid) {
         bgworker::transaction("indexpilot: forgetting old analyses", || store::analysis::retain(guc::capture_retention()))
     });
     step("ask for the builder", || ask_for_builder(database));
+    state::visited(database);
 }
 
 /// Wakes the builder when an action is due, when one was left behind by a process that died, or when something is to be removed.

@@ -150,7 +150,7 @@ pub fn cancel(id: i64) -> Result<bool> {
 }
 
 /// What a rollback of a mutation means.
-enum Undo {
+pub(super) enum Undo {
     Drop { statement: String },
     Create { statement: String },
     Express { enabled: bool },
@@ -159,10 +159,16 @@ enum Undo {
 
 /// Takes a mutation back and returns the number of the mutation that says so.
 pub fn rollback(id: i64) -> Result<i64> {
-    let logged = mutation(id)?;
+    let by = take_back(id, &mutation(id)?, &format!("rollback of mutation {id}"))?;
+    log::mark_undone(id, by)?;
+    Ok(by)
+}
+
+/// Brings back what was before a mutation, whether or not it was taken back already, and logs that.
+pub(super) fn take_back(id: i64, logged: &Logged, cause: &str) -> Result<i64> {
     let m = &logged.mutation;
-    let cause = format!("rollback of mutation {id}");
-    let action_id = match undo(id, &logged)? {
+    let cause = cause.to_owned();
+    let action_id = match undo(id, logged)? {
         Undo::Drop { statement } => Some(queue_index(m, ActionKind::Drop, &statement, &cause)?),
         Undo::Create { statement } => Some(queue_index(m, ActionKind::Create, &statement, &cause)?),
         Undo::Express { enabled } => {
@@ -174,7 +180,7 @@ pub fn rollback(id: i64) -> Result<i64> {
             None
         }
     };
-    let by = log::append(&Mutation {
+    log::append(&Mutation {
         mutation: "rollback".into(),
         cause,
         action_id,
@@ -185,18 +191,19 @@ pub fn rollback(id: i64) -> Result<i64> {
         recommendation_id: None,
         details: json!({ "mutation": id }),
         ..m.clone()
-    })?;
-    log::mark_undone(id, by)?;
-    Ok(by)
+    })
 }
 
 /// What [`rollback`] would run, and what it would mean.
 pub fn rollback_preview(id: i64) -> Result<(String, String)> {
-    let logged = mutation(id)?;
+    preview_of(id, &mutation(id)?)
+}
+
+pub(super) fn preview_of(id: i64, logged: &Logged) -> Result<(String, String)> {
     let m = &logged.mutation;
     let index = m.index_name.clone().unwrap_or_default();
     let table = format!("{}.{}", m.table_schema.clone().unwrap_or_default(), m.table_name.clone().unwrap_or_default());
-    Ok(match undo(id, &logged)? {
+    Ok(match undo(id, logged)? {
         Undo::Drop { statement } => (
             statement,
             format!(
@@ -235,7 +242,7 @@ fn mutation(id: i64) -> Result<Logged> {
     Ok(logged)
 }
 
-fn undo(id: i64, logged: &Logged) -> Result<Undo> {
+pub(super) fn undo(id: i64, logged: &Logged) -> Result<Undo> {
     let m = &logged.mutation;
     let flag = |key: &str| m.before.as_ref().and_then(|b| b.get(key)).and_then(serde_json::Value::as_bool);
     let kind = if m.mutation == "rollback" { inverse(m) } else { m.mutation.as_str() };

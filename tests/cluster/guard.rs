@@ -443,3 +443,122 @@ fn a_lagging_replica_holds_back_and_interrupts_builds() -> Result<()> {
     assert_eq!(logged, [&once[..], &once[..], &["create_index"]].concat());
     Ok(())
 }
+
+#[test]
+fn everything_goes_back_to_a_point_in_time() -> Result<()> {
+    let cluster = cluster("guard-rollback", |b| b)?;
+    let mut db = connect(&cluster)?;
+    let there = |db: &mut Client, name: &str| {
+        number(
+            db,
+            &format!(
+                "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indisvalid AND c.relname = '{name}'"
+            ),
+        )
+    };
+    let (a, gone) = (enqueue(&mut db, "a", "goods", "price")?, enqueue(&mut db, "gone", "goods", "price, id")?);
+    built(&mut db, a)?;
+    built(&mut db, gone)?;
+    let then = text(&mut db, "SELECT clock_timestamp()::text")?;
+
+    let b = enqueue(&mut db, "b", "goods", "id")?;
+    built(&mut db, b)?;
+    db.execute(
+        "SELECT indexpilot.rollback(max(id)) FROM indexpilot.mutation_log WHERE mutation = 'create_index' AND index_name = 'a'",
+        &[],
+    )?;
+    poll_until(LIMIT, "the drop of a", || Ok(there(&mut db, "a")? == 0))?;
+    poll_until(LIMIT, "it to be recorded", || {
+        Ok(number(&mut db, "SELECT count(*) FROM indexpilot.mutation_log WHERE mutation = 'drop_index' AND index_name = 'a'")? == 1)
+    })?;
+    // Made and taken back since: nothing is left of it to be taken back.
+    let c = enqueue(&mut db, "c", "goods", "id, price")?;
+    built(&mut db, c)?;
+    db.execute(
+        "SELECT indexpilot.rollback(max(id)) FROM indexpilot.mutation_log WHERE mutation = 'create_index' AND index_name = 'c'",
+        &[],
+    )?;
+    poll_until(LIMIT, "the drop of c", || Ok(there(&mut db, "c")? == 0))?;
+    db.batch_execute("SELECT indexpilot.disable_system('test')")?;
+    let waiting = enqueue(&mut db, "d", "goods", "price DESC")?;
+    held(&mut db, waiting, "queued", "disabled")?;
+
+    let rows = db.query(&format!("SELECT coalesce(statement, 'none') FROM indexpilot.rollback_to_preview('{then}')"), &[])?;
+    let preview: Vec<String> = rows.iter().map(|r| r.get(0)).collect();
+    let create = "CREATE INDEX CONCURRENTLY a ON public.goods USING btree (price)";
+    let expected = [
+        &format!("SELECT indexpilot.cancel({waiting})"),
+        "SELECT indexpilot.enable_system()",
+        create,
+        "DROP INDEX CONCURRENTLY \"public\".\"b\"",
+    ];
+    assert_eq!(preview, expected);
+    assert_eq!(there(&mut db, "b")?, 1, "a preview changes nothing");
+
+    let rows = db.query(&format!("SELECT mutation_id IS NOT NULL, statement FROM indexpilot.rollback_to('{then}')"), &[])?;
+    let done: Vec<String> = rows.iter().map(|r| r.get(1)).collect();
+    assert_eq!(done, expected);
+    assert_eq!(rows.iter().filter(|r| r.get(0)).count(), 3);
+    poll_until(LIMIT, "all to be as it was", || {
+        db.execute("UPDATE indexpilot.actions SET not_before = now() WHERE state IN ('queued', 'blocked')", &[])?;
+        Ok((there(&mut db, "a")?, there(&mut db, "b")?, there(&mut db, "gone")?) == (1, 0, 1))
+    })?;
+    assert_eq!(state(&mut db, waiting)?.0, "cancelled");
+    poll_until(LIMIT, "nothing to be left to do", || {
+        Ok(number(&mut db, &format!("SELECT count(*) FROM indexpilot.rollback_to_preview('{then}')"))? == 0)
+    })?;
+
+    // What cannot come back stays, and the rest goes on.
+    db.batch_execute("DROP TABLE goods")?;
+    let rows = db.query("SELECT mutation_id, effect FROM indexpilot.rollback_to(now() - interval '1 day')", &[])?;
+    assert!(rows.iter().all(|r| r.get::<_, Option<i64>>(0).is_none()), "{rows:?}");
+    Ok(())
+}
+
+#[test]
+fn health_and_status_tell_the_truth() -> Result<()> {
+    let cluster = cluster("guard-health", |b| b)?;
+    let mut db = connect(&cluster)?;
+    let of = |db: &mut Client, name: &str| -> Result<(String, String)> {
+        let row = db.query_one("SELECT state, detail FROM indexpilot.health_check() WHERE name = $1", &[&name])?;
+        Ok((row.get(0), row.get(1)))
+    };
+    poll_until(LIMIT, "all to be well", || {
+        Ok(number(&mut db, "SELECT count(*) FROM indexpilot.health_check() WHERE state <> 'ok' AND name <> 'stages'")? == 0)
+    })
+    .map_err(|e| format!("{e}; {:?}", db.query("SELECT h::text FROM indexpilot.health_check() h WHERE state <> 'ok'", &[])))?;
+    assert_eq!(of(&mut db, "stages")?, ("warning".into(), "switched off: indexpilot.capture, indexpilot.select".into()));
+    let figure = |db: &mut Client, name: &str| text(db, &format!("SELECT value FROM indexpilot.status WHERE name = '{name}'"));
+    assert!(figure(&mut db, "last_visit_s")?.parse::<i64>()? < 60);
+    assert_eq!(figure(&mut db, "circuit_breaker")?, "closed");
+
+    let id = enqueue(&mut db, "x", "goods", "(1 / (price - 7))")?;
+    poll_until(LIMIT, "the build to fail", || Ok(state(&mut db, id)?.0 == "failed"))?;
+    let (warned, detail) = of(&mut db, "actions_failed")?;
+    assert!(warned == "warning" && detail.contains("division by zero"), "{detail}");
+
+    let a = enqueue(&mut db, "a", "goods", "price")?;
+    built(&mut db, a)?;
+    db.batch_execute("DROP INDEX a; CREATE INDEX theirs ON goods (id)")?;
+    db.batch_execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'theirs'::regclass")?;
+    assert_eq!(of(&mut db, "missing_indexes")?.0, "warning");
+    assert_eq!(of(&mut db, "unusable_indexes")?, ("warning".into(), "0 unusable indexes of IndexPilot, 1 of others".into()));
+
+    set(&cluster, &[("guard_breaker_failures", "1")])?;
+    let mut db = connect(&cluster)?;
+    let id = enqueue(&mut db, "y", "goods", "(1 / (price - 7))")?;
+    db.execute("UPDATE indexpilot.actions SET actor = 'postgres' WHERE id = $1", &[&id])?;
+    poll_until(LIMIT, "the build to fail", || Ok(state(&mut db, id)?.0 == "failed"))?;
+    assert_eq!(of(&mut db, "circuit_breaker")?.0, "warning");
+    assert_eq!(figure(&mut db, "circuit_breaker")?, "open");
+
+    db.batch_execute("SELECT indexpilot.disable_system('release day')")?;
+    assert_eq!(of(&mut db, "switch")?, ("warning".into(), "disable_system() was called in this database: release day".into()));
+    // A standby says that it is one.
+    let standby = cluster.standby("guard-health-standby")?;
+    assert_eq!(
+        of(&mut connect(&standby)?, "launcher")?,
+        ("ok".into(), "the server is a standby: it captures, and no worker runs".into())
+    );
+    Ok(())
+}
