@@ -2,7 +2,7 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter, flush, judge, profile};
+use super::{advisor, builder, enter, flush, judge, profile, safeguard};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
@@ -34,15 +34,18 @@ fn visit(database: Oid) {
     state::set_registered(database, true);
     capture::register_database(database);
     // Each step has transactions of its own, and one that fails does not keep the others from being taken.
+    step("watch running builds", safeguard::watch);
     step("ask for the builder", || ask_for_builder(database));
     step("flush", flush::by_itself);
     step("profile", profile::by_itself);
     step("verify", judge::run);
+    step("watch running builds", safeguard::watch);
     step("advise", advisor::tick);
     step("forget old analyses", || {
         bgworker::transaction("indexpilot: forgetting old analyses", || store::analysis::retain(guc::capture_retention()))
     });
     step("ask for the builder", || ask_for_builder(database));
+    state::visited(database);
 }
 
 /// Wakes the builder when an action is due, when one was left behind by a process that died, or when something is to be removed.

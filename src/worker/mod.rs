@@ -11,12 +11,15 @@ pub mod estimate;
 pub mod exchange;
 pub mod explain;
 pub mod flush;
+pub mod health;
 mod judge;
 mod launcher;
 mod outcome;
 mod profile;
 mod references;
+pub mod rollback;
 mod rows;
+mod safeguard;
 pub mod state;
 pub mod status;
 
