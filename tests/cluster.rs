@@ -34,5 +34,7 @@ mod orders;
 mod profile;
 #[path = "cluster/smoke.rs"]
 mod smoke;
+#[path = "cluster/trial.rs"]
+mod trial;
 #[path = "cluster/whatif_hypopg.rs"]
 mod whatif_hypopg;

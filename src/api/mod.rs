@@ -8,6 +8,7 @@ mod control;
 mod estimate;
 mod genome;
 mod log;
+mod trial;
 mod usage;
 mod workload;
 

@@ -12,5 +12,6 @@ pub mod managed;
 pub mod measure;
 pub mod profile;
 pub mod protection;
+pub mod trial;
 pub mod verification;
 pub mod workload;

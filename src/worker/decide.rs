@@ -1,7 +1,7 @@
 //! What follows a decision: guarding it, queueing its action, approving, rejecting, cancelling, taking back.
 
 use super::decision::Drawn;
-use super::{builder, explain, outcome};
+use super::{builder, explain, outcome, trial};
 use crate::apply::reconcile;
 use crate::apply::{self, facts};
 use crate::pg::error::{Error, Kind, Result};
@@ -165,10 +165,23 @@ pub fn cancel(id: i64) -> Result<bool> {
 
 /// What a rollback of a mutation means.
 enum Undo {
-    Drop { statement: String },
-    Create { statement: String },
-    Express { enabled: bool },
-    Disable { disabled: bool },
+    Drop {
+        statement: String,
+    },
+    Create {
+        statement: String,
+    },
+    Express {
+        enabled: bool,
+    },
+    Disable {
+        disabled: bool,
+    },
+    /// Of an index, whether the planner may use it.
+    Visible {
+        index: u32,
+        visible: bool,
+    },
 }
 
 /// Takes a mutation back and returns the number of the mutation that says so.
@@ -185,6 +198,14 @@ pub fn rollback(id: i64) -> Result<i64> {
         }
         Undo::Disable { disabled } => {
             store::control::set_disabled(disabled, disabled.then_some(cause.as_str()))?;
+            None
+        }
+        Undo::Visible { index, visible } => {
+            if visible {
+                trial::show(index, Some(&cause))?
+            } else {
+                trial::hide(index, Some(&cause))?
+            };
             None
         }
     };
@@ -233,6 +254,10 @@ pub fn rollback_preview(id: i64) -> Result<(String, String)> {
             m.undo.clone().unwrap_or_default(),
             if disabled { "no action is started in this database" } else { "actions are started again in this database" }.into(),
         ),
+        Undo::Visible { visible, .. } => (
+            m.undo.clone().unwrap_or_default(),
+            format!("plans {} index {index} on {table}", if visible { "may use" } else { "no longer use" }),
+        ),
     })
 }
 
@@ -258,6 +283,13 @@ fn undo(id: i64, logged: &Logged) -> Result<Undo> {
         ("drop_index", Some(statement)) => Ok(Undo::Create { statement }),
         ("enable_field" | "disable_field", _) => Ok(Undo::Express { enabled: flag("enabled").unwrap_or(true) }),
         ("disable_system" | "enable_system", _) => Ok(Undo::Disable { disabled: flag("disabled").unwrap_or(false) }),
+        ("hide_index" | "show_index", _) => {
+            let schema = m.details.get("index_schema").and_then(serde_json::Value::as_str).unwrap_or_default();
+            let name = m.index_name.clone().unwrap_or_default();
+            let index = catalog::oid_of(schema, &name)?
+                .ok_or_else(|| Error::new(Kind::UndefinedObject, format!("index \"{schema}.{name}\" does not exist any more")))?;
+            Ok(Undo::Visible { index, visible: kind == "hide_index" })
+        }
         (other, _) => Err(Error::new(Kind::NotSupported, format!("mutation {id} cannot be taken back"))
             .detail(format!("A mutation of kind {other} has nothing to take back."))),
     }

@@ -19,10 +19,12 @@ mod references;
 mod rows;
 pub mod state;
 pub mod status;
+pub mod trial;
 
 use crate::capture;
 use crate::pg::database::{self as databases, Event};
-use crate::pg::{bgworker, xact};
+use crate::pg::error::or_raise;
+use crate::pg::{bgworker, visibility, xact};
 use pgrx::pg_sys::{self, Oid};
 use state::Role;
 use std::time::{Duration, Instant};
@@ -66,6 +68,9 @@ fn on_command(event: Event) {
         }),
         Event::Extension => {
             let database = databases::current();
+            if !databases::has_extension() {
+                or_raise(visibility::clear_database(database));
+            }
             xact::at_end(move |committed| {
                 if committed {
                     state::want(database, Role::Worker);
@@ -78,6 +83,9 @@ fn on_command(event: Event) {
 /// Has our processes leave a database and keeps them out of it until the transaction ends, whichever way.
 fn empty(database: Oid, dropped: bool) {
     let present = state::hold(database);
+    if dropped {
+        or_raise(visibility::clear_database(database));
+    }
     xact::at_end(move |committed| {
         if committed && dropped {
             state::forget(database);

@@ -2,6 +2,7 @@
 //! transaction. The same steps follow an attempt of this process and the death of another one.
 
 use super::builder::MAX_ATTEMPTS;
+use super::trial;
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Class, Failure};
 use crate::pg::bgworker::{self, transaction};
@@ -191,6 +192,9 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
             action::set_index(action.id, index.oid, index.bytes)?;
         }
         action::cut_measurements(action.id)?;
+    }
+    if event == Event::Done {
+        trial::action_ended(action, index.filter(|_| action.kind != Kind::Drop))?;
     }
     let bytes = index.map(|i| i.bytes);
     log::append(&Mutation {

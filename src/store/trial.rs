@@ -1,0 +1,117 @@
+//! Table index_trial: the indexes that not every transaction may use.
+
+use crate::pg::error::Result;
+use crate::pg::spi;
+use indexpilot_core::trial::Share;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// An index as the catalog has it, and what stands against hiding it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Target {
+    pub index_id: u32,
+    pub index_schema: String,
+    pub index_name: String,
+    pub tag: Option<String>,
+    pub table_id: u32,
+    pub table_schema: String,
+    pub table_name: String,
+    /// Why it cannot be hidden.
+    pub refused: Option<String>,
+    /// It is partitioned: its parts are other indexes.
+    pub partitioned: bool,
+}
+
+/// A row.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Trial {
+    pub index_id: u32,
+    pub index_schema: String,
+    pub index_name: String,
+    pub table_id: u32,
+    pub table_schema: String,
+    pub table_name: String,
+    pub state: String,
+    share_from: u16,
+    share_until: u16,
+    pub action_id: Option<i64>,
+    pub reason: String,
+    /// The index has another OID now, because it was rebuilt; its own when nothing has changed, `None` when it is gone.
+    pub lives_as: Option<u32>,
+}
+
+impl Trial {
+    pub fn share(&self) -> Share {
+        Share { from: self.share_from, until: self.share_until }
+    }
+}
+
+/// What the catalog says of an index; `None` when it is no index.
+pub fn target(index: u32) -> Result<Option<Target>> {
+    let sql = "SELECT c.oid::bigint AS index_id, n.nspname AS index_schema, c.relname AS index_name, \
+                 substring(d.description FROM '^indexpilot:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$') AS tag, \
+                 t.oid::bigint AS table_id, tn.nspname AS table_schema, t.relname AS table_name, c.relkind = 'I' AS partitioned, \
+                 CASE WHEN tn.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') THEN 'It belongs to a table of the server.' \
+                   WHEN tn.nspname = 'indexpilot' THEN 'It belongs to a table of IndexPilot.' \
+                   WHEN t.relpersistence = 't' THEN 'It belongs to a temporary table.' \
+                   WHEN c.relkind = 'I' THEN 'It belongs to a partitioned table, whose partitions have indexes of their own.' \
+                 END AS refused \
+               FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+                 JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace \
+                 LEFT JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = 0 \
+               WHERE c.oid = ($1->>'index')::oid";
+    spi::row(sql, json!({ "index": index }))
+}
+
+fn select(condition: &str, index: Option<u32>) -> Result<Vec<Trial>> {
+    // A rebuilt index has another OID; it is known by its tag or by its name.
+    let sql = format!(
+        "SELECT t.index_id::bigint AS index_id, t.index_schema, t.index_name, t.table_id::bigint AS table_id, t.table_schema, \
+                t.table_name, t.state, t.share_from, t.share_until, t.action_id, t.reason, \
+                coalesce((SELECT i.indexrelid::bigint FROM pg_index i WHERE i.indexrelid = t.index_id AND i.indrelid = t.table_id), \
+                         (SELECT min(i.indexrelid::bigint) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+                            JOIN pg_namespace n ON n.oid = c.relnamespace \
+                            LEFT JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = 0 \
+                           WHERE i.indrelid = t.table_id AND i.indisvalid AND CASE WHEN t.tag IS NULL \
+                             THEN n.nspname = t.index_schema AND c.relname = t.index_name \
+                             ELSE d.description = 'indexpilot:' || t.tag END)) AS lives_as \
+           FROM indexpilot.index_trial t WHERE {condition} ORDER BY t.index_id"
+    );
+    spi::rows(&sql, json!({ "index": index }))
+}
+
+/// All rows.
+pub fn all() -> Result<Vec<Trial>> {
+    select("true", None)
+}
+
+/// The row of an index.
+pub fn get(index: u32) -> Result<Option<Trial>> {
+    Ok(select("t.index_id = ($1->>'index')::oid", Some(index))?.into_iter().next())
+}
+
+/// Adds a row.
+pub fn add(target: &Target, state: &str, share: Share, action_id: Option<i64>, reason: &str, actor: &str) -> Result<()> {
+    let sql = "INSERT INTO indexpilot.index_trial (index_id, index_schema, index_name, tag, table_id, table_schema, table_name, \
+                 state, share_from, share_until, action_id, reason, actor) \
+               SELECT (x->>'index_id')::oid, x->>'index_schema', x->>'index_name', (x->>'tag')::uuid, (x->>'table_id')::oid, \
+                 x->>'table_schema', x->>'table_name', $1->>'state', ($1->>'from')::integer, ($1->>'until')::integer, \
+                 ($1->>'action_id')::bigint, $1->>'reason', $1->>'actor' FROM (SELECT $1->'target') AS t(x)";
+    let args = json!({ "target": target, "state": state, "from": share.from, "until": share.until, "action_id": action_id,
+        "reason": reason, "actor": actor });
+    spi::execute(sql, args)?;
+    Ok(())
+}
+
+/// The index has another OID since it was rebuilt.
+pub fn follow(index: u32, to: u32) -> Result<()> {
+    let sql = "UPDATE indexpilot.index_trial SET index_id = ($1->>'to')::oid WHERE index_id = ($1->>'index')::oid";
+    spi::execute(sql, json!({ "index": index, "to": to }))?;
+    Ok(())
+}
+
+/// Everybody may use the index again, or it is gone.
+pub fn remove(index: u32) -> Result<()> {
+    spi::execute("DELETE FROM indexpilot.index_trial WHERE index_id = ($1->>'index')::oid", json!({ "index": index }))?;
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! trial: hiding indexes from the planner and showing them again; and keeping shared memory, which the planner asks, to what the table
+//! says.
+//!
+//! The row is the truth. Shared memory and its file change in the callback of the commit, under the same lock of the index that the
+//! transaction holds until after the callbacks, so changes of one index reach them in the order of their commits. What a crash between
+//! the commit and the file, a rebuild by a person or a restore puts out of step, the worker's next visit puts right.
+
+use crate::apply::reconcile;
+use crate::pg::error::{Error, Kind, Result};
+use crate::pg::lock::{self, Own};
+use crate::pg::visibility::{self, Entry};
+use crate::pg::{bgworker, catalog, database, indexes, role};
+use crate::store::action::Action;
+use crate::store::log::{self, Mutation};
+use crate::store::trial::{self, Target, Trial};
+use crate::store::{action, protection};
+use crate::worker::outcome;
+use indexpilot_core::apply::{Event, State};
+use indexpilot_core::trial::Share;
+use pgrx::pg_sys::Oid;
+use pgrx::spi::quote_qualified_identifier;
+use serde_json::json;
+
+/// Hides an index because somebody asked for it. `None` when it was hidden already.
+pub fn hide(index: u32, reason: Option<&str>) -> Result<Option<i64>> {
+    let target = lock_target(index)?;
+    if let Some(detail) = &target.refused {
+        let error = Error::new(Kind::WrongObject, format!("cannot hide index \"{}\"", target.index_name)).detail(detail);
+        return Err(match target.partitioned {
+            true => error.hint(format!(
+                "SELECT indexpilot.hide_index(relid) FROM pg_partition_tree('{}') WHERE isleaf.",
+                quote_qualified_identifier(&target.index_schema, &target.index_name)
+            )),
+            false => error,
+        });
+    }
+    if protection::is_protected(index)? {
+        let name = quote_qualified_identifier(&target.index_schema, &target.index_name);
+        return Err(Error::new(Kind::Prerequisite, format!("index \"{}\" is protected", target.index_name))
+            .hint(format!("SELECT indexpilot.unprotect('{name}').")));
+    }
+    if trial::get(index)?.is_some() {
+        return Ok(None);
+    }
+    put(&target, "hidden", None, reason.unwrap_or("call"), &role::session()).map(Some)
+}
+
+/// The index, locked so that it stays and that nobody else changes who sees it.
+fn lock_target(index: u32) -> Result<Target> {
+    let table = indexes::lock_table(index);
+    lock::for_transaction(Own::Index(index));
+    match (table, trial::target(index)?) {
+        (Some(_), Some(target)) => Ok(target),
+        _ => Err(Error::new(Kind::WrongObject, "the object is not an index").detail(format!("It is {}.", catalog::shown(index)?))),
+    }
+}
+
+fn put(target: &Target, state: &str, action_id: Option<i64>, reason: &str, actor: &str) -> Result<i64> {
+    trial::add(target, state, Share::HIDDEN, action_id, reason, actor)?;
+    visibility::set(target.index_id, target.table_id, Share::HIDDEN)?;
+    let name = quote_qualified_identifier(&target.index_schema, &target.index_name);
+    log::append(&Mutation {
+        mutation: "hide_index".into(),
+        cause: reason.into(),
+        actor: actor.into(),
+        table_schema: Some(target.table_schema.clone()),
+        table_name: Some(target.table_name.clone()),
+        index_name: Some(target.index_name.clone()),
+        action_id,
+        undo: Some(format!("SELECT indexpilot.show_index('{name}')")),
+        details: json!({ "index_schema": target.index_schema }),
+        ..Mutation::default()
+    })
+}
+
+/// Shows an index again because somebody asked for it; a drop that waits for its turn is called off. `None` when it was not hidden.
+pub fn show(index: u32, reason: Option<&str>) -> Result<Option<i64>> {
+    // The index itself may be gone.
+    let _table = indexes::lock_table(index);
+    lock::for_transaction(Own::Index(index));
+    let Some(row) = trial::get(index)? else { return Ok(None) };
+    let reason = reason.unwrap_or("call");
+    if let Some(drop) = row.action_id.map(action::get).transpose()?.flatten() {
+        match drop.state {
+            State::Queued | State::Blocked => outcome::record(&drop, Event::Cancel, None, None, None)?,
+            State::Building => {
+                return Err(Error::new(Kind::InUse, format!("index \"{}\" is being dropped", row.index_name))
+                    .hint(format!("SELECT indexpilot.cancel({}).", drop.id)));
+            }
+            _ => {}
+        }
+    }
+    // Calling the drop off may have shown it.
+    if trial::get(index)?.is_some() {
+        return reveal(&row, reason, &role::session()).map(Some);
+    }
+    Ok(None)
+}
+
+/// Takes the row away and logs it.
+fn reveal(row: &Trial, reason: &str, actor: &str) -> Result<i64> {
+    trial::remove(row.index_id)?;
+    visibility::clear(row.index_id, row.table_id)?;
+    let name = quote_qualified_identifier(&row.index_schema, &row.index_name);
+    log::append(&Mutation {
+        mutation: "show_index".into(),
+        cause: reason.into(),
+        actor: actor.into(),
+        table_schema: Some(row.table_schema.clone()),
+        table_name: Some(row.table_name.clone()),
+        index_name: Some(row.index_name.clone()),
+        action_id: row.action_id,
+        undo: Some(format!("SELECT indexpilot.hide_index('{name}')")),
+        details: json!({ "index_schema": row.index_schema }),
+        ..Mutation::default()
+    })
+}
+
+/// Puts shared memory and its file right for this database. Called by the worker outside a transaction.
+pub fn reconcile_all() -> Result<()> {
+    let database = database::current();
+    for index in bgworker::transaction("indexpilot: comparing hidden indexes", || differing(database))? {
+        bgworker::transaction("indexpilot: putting a hidden index right", || mend(database, index))?;
+    }
+    if let Err(e) = visibility::persist() {
+        pgrx::warning!("indexpilot: trial: could not write down which indexes are hidden: {e}");
+    }
+    Ok(())
+}
+
+/// Indexes for which row, catalog and shared memory do not say the same.
+fn differing(database: Oid) -> Result<Vec<u32>> {
+    let (rows, entries) = (trial::all()?, visibility::entries(database));
+    let entry = |index: u32| entries.iter().find(|e| e.index == index);
+    let odd = rows.iter().filter(|r| r.lives_as != Some(r.index_id) || entry(r.index_id).map(|e| e.share) != Some(r.share()));
+    let lost = entries.iter().filter(|e| rows.iter().all(|r| r.index_id != e.index));
+    Ok(odd.map(|r| r.index_id).chain(lost.map(|e: &Entry| e.index)).collect())
+}
+
+/// Looks again under the lock of the index; whoever holds that is changing it, and the next visit looks again.
+fn mend(database: Oid, index: u32) -> Result<()> {
+    let table = indexes::lock_table(index);
+    if !lock::try_for_transaction(Own::Index(index)) {
+        return Ok(());
+    }
+    let entry = visibility::entries(database).into_iter().find(|e| e.index == index);
+    match (trial::get(index)?, entry) {
+        (Some(row), entry) => match row.lives_as {
+            Some(same) if same == index => match table {
+                Some(table) if entry.map(|e| e.share) != Some(row.share()) => visibility::set(index, table, row.share()),
+                _ => Ok(()),
+            },
+            Some(other) => follow(&row, other),
+            None => forget(&row),
+        },
+        (None, Some(entry)) => visibility::clear(index, entry.table),
+        (None, None) => Ok(()),
+    }
+}
+
+/// The index was rebuilt. In a transaction.
+fn follow(row: &Trial, to: u32) -> Result<()> {
+    let Some(table) = indexes::lock_table(to).filter(|_| lock::try_for_transaction(Own::Index(to))) else { return Ok(()) };
+    trial::follow(row.index_id, to)?;
+    visibility::set(to, table, row.share())?;
+    visibility::clear(row.index_id, row.table_id)
+}
+
+/// The index is gone. In a transaction.
+fn forget(row: &Trial) -> Result<()> {
+    trial::remove(row.index_id)?;
+    visibility::clear(row.index_id, row.table_id)
+}
+
+/// An action on an index has ended: a rebuilt one stays hidden under its new OID, one that was dropped is forgotten. In the transaction
+/// that records it.
+pub fn action_ended(action: &Action, now: Option<&reconcile::Index>) -> Result<()> {
+    for row in trial::all()?.iter().filter(|r| Some(r.index_id) == action.index_id || r.action_id == Some(action.id)) {
+        match now {
+            Some(now) if now.oid != row.index_id => follow(row, now.oid)?,
+            Some(_) => {}
+            None => forget(row)?,
+        }
+    }
+    Ok(())
+}
