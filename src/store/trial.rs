@@ -31,11 +31,9 @@ pub struct Trial {
     pub table_id: u32,
     pub table_schema: String,
     pub table_name: String,
-    pub state: String,
     share_from: u16,
     share_until: u16,
     pub action_id: Option<i64>,
-    pub reason: String,
     /// The index has another OID now, because it was rebuilt; its own when nothing has changed, `None` when it is gone.
     pub lives_as: Option<u32>,
 }
@@ -67,7 +65,7 @@ fn select(condition: &str, index: Option<u32>) -> Result<Vec<Trial>> {
     // A rebuilt index has another OID; it is known by its tag or by its name.
     let sql = format!(
         "SELECT t.index_id::bigint AS index_id, t.index_schema, t.index_name, t.table_id::bigint AS table_id, t.table_schema, \
-                t.table_name, t.state, t.share_from, t.share_until, t.action_id, t.reason, \
+                t.table_name, t.share_from, t.share_until, t.action_id, \
                 coalesce((SELECT i.indexrelid::bigint FROM pg_index i WHERE i.indexrelid = t.index_id AND i.indrelid = t.table_id), \
                          (SELECT min(i.indexrelid::bigint) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
                             JOIN pg_namespace n ON n.oid = c.relnamespace \
