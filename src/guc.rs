@@ -3,6 +3,10 @@
 //! Names are `indexpilot.<stage>_<what>`. Contexts: `Postmaster` for what sizes shared memory, `Sighup` for workers and guards,
 //! `Suset` for what decides what is captured, `Userset` for what only shapes the caller's own analysis.
 
+mod trial;
+
+pub use trial::apply_observe;
+
 use crate::pg::setting;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::CString;
@@ -459,6 +463,8 @@ pub fn init() {
         Sighup,
         none,
     );
+
+    trial::init();
 
     GucRegistry::define_bool_guc(
         c"indexpilot.verify",

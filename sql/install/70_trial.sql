@@ -61,5 +61,11 @@ LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'show_index_wrapper';
 COMMENT ON FUNCTION show_index(pg_catalog.regclass, text) IS
 'Lets the planner use a hidden index again, from the commit on. A drop that waits for its turn is cancelled. Returns the number of the mutation, NULL when the index was not hidden';
 
-REVOKE ALL ON FUNCTION hide_index(pg_catalog.regclass, text), show_index(pg_catalog.regclass, text) FROM PUBLIC;
+CREATE FUNCTION retire_index(index pg_catalog.regclass, reason text DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'retire_index_wrapper';
+COMMENT ON FUNCTION retire_index(pg_catalog.regclass, text) IS
+'Drops an index that nobody needs, carefully: hides it, and drops it, concurrently, after indexpilot.apply_observe. When a query becomes slower meanwhile, or somebody calls show_index() or cancel(), it is shown again and stays. Returns the number of the action. Refuses an index that is more than a way to rows: unique ones, constraints, replica identity, the one that the table is clustered by, parts of partitioned ones, and what other objects depend on. Whether a standby uses it, this server cannot know';
+
+REVOKE ALL ON FUNCTION hide_index(pg_catalog.regclass, text), show_index(pg_catalog.regclass, text),
+    retire_index(pg_catalog.regclass, text) FROM PUBLIC;
 GRANT SELECT ON index_trial, hidden_indexes TO pg_monitor;

@@ -63,6 +63,14 @@ pub fn lock_table(index: u32) -> Option<u32> {
     table_of(index).filter(|now| *now == table)
 }
 
+/// As [`lock_table`], but does not wait: `None` also when somebody else holds a lock against it.
+pub fn try_lock_table(index: u32) -> Option<u32> {
+    let table = table_of(index)?;
+    // SAFETY: as above.
+    let got = unsafe { pg_sys::ConditionalLockRelationOid(pg_sys::Oid::from(table), pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+    table_of(index).filter(|now| got && *now == table)
+}
+
 fn table_of(index: u32) -> Option<u32> {
     // SAFETY: a look into the catalog cache; with missing_ok InvalidOid for what is no index.
     let table = unsafe { pg_sys::IndexGetRelation(pg_sys::Oid::from(index), true) };

@@ -101,6 +101,12 @@ pub fn add(target: &Target, state: &str, share: Share, action_id: Option<i64>, r
     Ok(())
 }
 
+/// Whether the index was hidden for the sake of a drop, which is that action.
+pub fn hidden_for(action_id: i64) -> Result<Option<Trial>> {
+    let all = all()?;
+    Ok(all.into_iter().find(|t| t.action_id == Some(action_id)))
+}
+
 /// The index has another OID since it was rebuilt.
 pub fn follow(index: u32, to: u32) -> Result<()> {
     let sql = "UPDATE indexpilot.index_trial SET index_id = ($1->>'to')::oid WHERE index_id = ($1->>'index')::oid";

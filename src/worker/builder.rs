@@ -192,7 +192,8 @@ fn review(action: &Action) -> Result<Option<Cleared>> {
             action.statement.clone()
         }
         (Kind::Drop, Some(index)) => {
-            if managed::find(index.tag.as_deref(), &index.schema, &index.name)?.is_none() {
+            let asked_for = action.observe && action.explicit();
+            if !asked_for && managed::find(index.tag.as_deref(), &index.schema, &index.name)?.is_none() {
                 return give_up(action, "IndexPilot did not make this index, so it does not drop it");
             }
             if let Some(why) = apply::drop::refusal(index) {

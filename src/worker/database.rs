@@ -2,7 +2,7 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter, flush, judge, profile, trial};
+use super::{advisor, builder, enter, flush, judge, observe, profile, trial};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
@@ -41,6 +41,7 @@ fn visit(database: Oid) {
     step("flush", flush::by_itself);
     step("profile", profile::by_itself);
     step("verify", judge::run);
+    step("observe", observe::run);
     step("advise", advisor::tick);
     step("forget old analyses", || {
         bgworker::transaction("indexpilot: forgetting old analyses", || store::analysis::retain(guc::capture_retention()))

@@ -154,7 +154,7 @@ pub fn cancel(id: i64) -> Result<bool> {
             .hint("SELECT id, state, statement FROM indexpilot.actions ORDER BY id DESC."));
     };
     match a.state {
-        State::Queued | State::Blocked => {
+        State::Queued | State::Observing | State::Blocked => {
             outcome::record(&a, Event::Cancel, None, None, None)?;
             Ok(true)
         }
@@ -235,7 +235,7 @@ pub fn rollback_preview(id: i64) -> Result<(String, String)> {
         Undo::Drop { statement } => (
             statement,
             format!(
-                "index {index} on {table} is dropped, without blocking reads or writes, and is not proposed again for indexpilot.guard_cooldown"
+                "index {index} on {table} is hidden from plans at once, then dropped, without blocking reads or writes, and is not proposed again for indexpilot.guard_cooldown"
             ),
         ),
         Undo::Create { statement } => {
@@ -351,6 +351,9 @@ fn queue_index(m: &Mutation, kind: ActionKind, statement: &str, cause: &str) -> 
         actor: role::session(),
         estimated_bytes: None,
     })?;
+    if let (ActionKind::Drop, Some(index)) = (kind, index_id) {
+        trial::hide_before_drop(index, id, "hidden", cause, &role::session())?;
+    }
     worker::wake_after_commit(database::current());
     Ok(id)
 }

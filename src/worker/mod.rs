@@ -13,6 +13,7 @@ pub mod explain;
 pub mod flush;
 mod judge;
 mod launcher;
+pub mod observe;
 mod outcome;
 mod profile;
 mod references;

@@ -193,8 +193,13 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
         }
         action::cut_measurements(action.id)?;
     }
-    if event == Event::Done {
-        trial::action_ended(action, index.filter(|_| action.kind != Kind::Drop))?;
+    let permanent = failure.is_some_and(|f| f.class == Class::Permanent);
+    match event {
+        Event::Done => trial::action_ended(action, index.filter(|_| action.kind != Kind::Drop))?,
+        // A drop that cannot get its locks may have taken back harm, which must not come back; others are over.
+        Event::Cancel => trial::drop_called_off(action)?,
+        Event::Fail if permanent => trial::drop_called_off(action)?,
+        _ => {}
     }
     let bytes = index.map(|i| i.bytes);
     log::append(&Mutation {

@@ -80,21 +80,40 @@ pub fn show(index: u32, reason: Option<&str>) -> Result<Option<i64>> {
     lock::for_transaction(Own::Index(index));
     let Some(row) = trial::get(index)? else { return Ok(None) };
     let reason = reason.unwrap_or("call");
-    if let Some(drop) = row.action_id.map(action::get).transpose()?.flatten() {
-        match drop.state {
-            State::Queued | State::Blocked => outcome::record(&drop, Event::Cancel, None, None, None)?,
-            State::Building => {
-                return Err(Error::new(Kind::InUse, format!("index \"{}\" is being dropped", row.index_name))
-                    .hint(format!("SELECT indexpilot.cancel({}).", drop.id)));
-            }
-            _ => {}
-        }
+    let drop = row.action_id.map(action::get).transpose()?.flatten();
+    if let Some(drop) = drop.as_ref().filter(|d| d.state == State::Building) {
+        return Err(Error::new(Kind::InUse, format!("index \"{}\" is being dropped", row.index_name))
+            .hint(format!("SELECT indexpilot.cancel({}).", drop.id)));
     }
-    // Calling the drop off may have shown it.
-    if trial::get(index)?.is_some() {
-        return reveal(&row, reason, &role::session()).map(Some);
+    let mutation = reveal(&row, reason, &role::session())?;
+    if let Some(drop) = drop.filter(|d| matches!(d.state, State::Queued | State::Observing | State::Blocked)) {
+        outcome::record(&drop, Event::Cancel, None, None, None)?;
     }
-    Ok(None)
+    Ok(Some(mutation))
+}
+
+/// Takes the lock for a change of who sees the index, when nobody else has it. In the worker, which waits for no session.
+pub fn try_lock(index: u32) -> bool {
+    indexes::try_lock_table(index).is_some() && lock::try_for_transaction(Own::Index(index))
+}
+
+/// Hides an index that an action will drop, in the transaction that queues the action. One that is hidden already, or cannot be, is left
+/// as it is.
+pub fn hide_before_drop(index: u32, action_id: i64, state: &str, reason: &str, actor: &str) -> Result<()> {
+    let target = lock_target(index)?;
+    if target.refused.is_none() && trial::get(index)?.is_none() {
+        put(&target, state, Some(action_id), reason, actor)?;
+    }
+    Ok(())
+}
+
+/// The drop of an index that was hidden for it will not come: the index is shown. In the transaction that records it.
+pub fn drop_called_off(action: &Action) -> Result<()> {
+    let Some(row) = trial::hidden_for(action.id)? else { return Ok(()) };
+    if !lock::try_for_transaction(Own::Index(row.index_id)) {
+        return Err(Error::new(Kind::InUse, format!("another session is hiding or showing index \"{}\"", row.index_name)));
+    }
+    reveal(&row, &format!("action {} was called off", action.id), &action.actor).map(|_| ())
 }
 
 /// Takes the row away and logs it.
@@ -139,7 +158,7 @@ fn differing(database: Oid) -> Result<Vec<u32>> {
 
 /// Looks again under the lock of the index; whoever holds that is changing it, and the next visit looks again.
 fn mend(database: Oid, index: u32) -> Result<()> {
-    let table = indexes::lock_table(index);
+    let table = indexes::try_lock_table(index);
     if !lock::try_for_transaction(Own::Index(index)) {
         return Ok(());
     }
@@ -160,7 +179,7 @@ fn mend(database: Oid, index: u32) -> Result<()> {
 
 /// The index was rebuilt. In a transaction.
 fn follow(row: &Trial, to: u32) -> Result<()> {
-    let Some(table) = indexes::lock_table(to).filter(|_| lock::try_for_transaction(Own::Index(to))) else { return Ok(()) };
+    let Some(table) = indexes::try_lock_table(to).filter(|_| lock::try_for_transaction(Own::Index(to))) else { return Ok(()) };
     trial::follow(row.index_id, to)?;
     visibility::set(to, table, row.share())?;
     visibility::clear(row.index_id, row.table_id)

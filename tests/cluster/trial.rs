@@ -20,7 +20,9 @@ fn with(builder: Builder) -> Result<Cluster> {
     let cluster = builder
         .setting("indexpilot.worker_interval", "200ms")
         .setting("indexpilot.guard_max_transaction_age", "1h")
-        .setting("indexpilot.verify_delay", "1h")
+        .setting("indexpilot.verify_delay", "1s")
+        .setting("indexpilot.verify_min_calls", 5)
+        .setting("indexpilot.select", "off")
         .setting("autovacuum", "off")
         .setting("max_prepared_transactions", "2")
         .start()?;
@@ -311,5 +313,199 @@ fn a_standby_uses_all_of_its_indexes() -> Result<()> {
     becomes(&standby, false)?;
     standby.restart(Stop::Fast)?;
     assert!(!used(&mut connect(&standby)?)?);
+    Ok(())
+}
+
+fn text(db: &mut Client, sql: &str) -> Result<String> {
+    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
+}
+
+fn reach(db: &mut Client, action: i64, states: &[&str]) -> Result<()> {
+    let mut now = String::new();
+    let waited = poll_until(LIMIT, &format!("action {action} to be one of {states:?}"), || {
+        now = text(db, &format!("SELECT state FROM indexpilot.actions WHERE id = {action}"))?;
+        Ok(states.contains(&now.as_str()))
+    });
+    waited.map_err(|e| format!("{e}; it is {now}").into())
+}
+
+/// Waits until the worker has seen that the extension is installed: what ran before is not captured.
+fn wait_for_capture(db: &mut Client) -> Result<()> {
+    poll_until(LIMIT, "capture to begin", || {
+        db.batch_execute("SELECT a FROM t WHERE id = 1; SELECT indexpilot.capture_flush()")?;
+        Ok(number(db, "SELECT count(*) FROM indexpilot.workload WHERE relations @> ARRAY['t'::regclass::oid]")? > 0)
+    })
+}
+
+/// Has IndexPilot build an index on `b, a`.
+fn build(db: &mut Client, name: &str) -> Result<i64> {
+    let statement = format!("CREATE INDEX CONCURRENTLY {name} ON public.t USING btree (b, a)");
+    let row = db.query_one(
+        "INSERT INTO indexpilot.actions (kind, table_id, table_schema, table_name, index_schema, index_name, definition, statement, cause) \
+         VALUES ('create', 't'::regclass, 'public', 't', 'public', $1::text::name, $2, $2, 'test') RETURNING id",
+        &[&name, &statement],
+    )?;
+    let id = row.get(0);
+    reach(db, id, &["built", "verifying", "kept"])?;
+    Ok(id)
+}
+
+fn there(db: &mut Client, index: &str) -> Result<bool> {
+    Ok(db.query_one("SELECT to_regclass($1) IS NOT NULL", &[&index])?.get(0))
+}
+
+/// `index state` of all hidden indexes.
+fn hidden(db: &mut Client) -> Result<String> {
+    text(
+        db,
+        "SELECT string_agg(index_name || ' ' || state || ' ' || action_state, ', ' ORDER BY index_name) FROM indexpilot.hidden_indexes",
+    )
+}
+
+#[test]
+fn d56_what_is_taken_back_is_hidden_at_once_and_dropped_when_it_may() -> Result<()> {
+    let cluster = shop("trial-revert")?;
+    let mut db = connect(&cluster)?;
+    wait_for_capture(&mut db)?;
+    let wanted = |db: &mut Client| {
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(plan(db, "SELECT a FROM t WHERE b = 5")?.contains("ip_t_b"))
+    };
+    let created = |db: &mut Client, action: i64| {
+        number(db, &format!("SELECT max(id) FROM indexpilot.mutation_log WHERE mutation = 'create_index' AND action_id = {action}"))
+    };
+    // A person takes an index back while actions may not start: it is out of all plans all the same.
+    let action = build(&mut db, "ip_t_b")?;
+    db.batch_execute("VACUUM t")?;
+    assert!(wanted(&mut db)?, "the covering index must be what the planner prefers");
+    db.batch_execute("SELECT indexpilot.disable_system('nothing may be dropped')")?;
+    let mutation = created(&mut db, action)?;
+    db.batch_execute(&format!("SELECT indexpilot.rollback({mutation})"))?;
+    assert!(!wanted(&mut db)?);
+    assert_eq!(hidden(&mut db)?, "ip_t_b hidden queued");
+    // Called off, it is there again, as it was.
+    let drop = number(&mut db, "SELECT max(id) FROM indexpilot.actions WHERE kind = 'drop'")?;
+    assert!(db.query_one("SELECT indexpilot.cancel($1)", &[&drop])?.get::<_, bool>(0));
+    assert!(wanted(&mut db)?);
+    assert_eq!(hidden(&mut db)?, "");
+    // Shown by a person, it is not dropped either.
+    let retired = number(&mut db, "SELECT indexpilot.retire_index('ip_t_b')")?;
+    assert!(!wanted(&mut db)?);
+    assert_eq!(hidden(&mut db)?, "ip_t_b observing observing");
+    assert_eq!(number(&mut db, "SELECT indexpilot.retire_index('ip_t_b')")?, retired, "twice is once");
+    db.batch_execute("SELECT indexpilot.show_index('ip_t_b')")?;
+    assert!(wanted(&mut db)?);
+    reach(&mut db, retired, &["cancelled"])?;
+    // Measured harm does the same by itself: in one transaction the verdict, the hiding, and the drop that waits for its turn.
+    db.batch_execute("SELECT indexpilot.enable_system()")?;
+    let wide = "INSERT INTO wide SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 300)";
+    db.batch_execute("CREATE TABLE wide (label text)")?;
+    for _ in 0..30 {
+        db.batch_execute(wide)?;
+    }
+    db.batch_execute("TRUNCATE wide")?;
+    let statement = "CREATE INDEX CONCURRENTLY ip_wide ON public.wide USING btree (label)";
+    let harmful = number(
+        &mut db,
+        &format!(
+            "INSERT INTO indexpilot.actions (kind, table_id, table_schema, table_name, index_schema, index_name, definition, statement, \
+             cause) VALUES ('create', 'wide'::regclass, 'public', 'wide', 'public', 'ip_wide', '{statement}', '{statement}', 'test') \
+             RETURNING id"
+        ),
+    )?;
+    reach(&mut db, harmful, &["built", "verifying"])?;
+    db.batch_execute("SELECT indexpilot.disable_system('nothing may be dropped')")?;
+    for _ in 0..30 {
+        db.batch_execute(wide).expect_err("the row is too wide for the index");
+    }
+    reach(&mut db, harmful, &["reverted"])?;
+    assert_eq!(hidden(&mut db)?, "ip_wide hidden queued");
+    assert!(there(&mut db, "ip_wide")?);
+    db.batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off")?;
+    assert!(!plan(&mut db, "SELECT label FROM wide WHERE label = ''")?.contains("ip_wide"));
+    // A restart in between forgets nothing.
+    drop_connections_and_restart(cluster, db)
+}
+
+fn drop_connections_and_restart(mut cluster: Cluster, db: Client) -> Result<()> {
+    drop(db);
+    cluster.restart(Stop::Immediate)?;
+    let mut db = connect(&cluster)?;
+    assert_eq!(hidden(&mut db)?, "ip_wide hidden queued");
+    db.batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off")?;
+    assert!(!plan(&mut db, "SELECT label FROM wide WHERE label = ''")?.contains("ip_wide"));
+    db.batch_execute("SELECT indexpilot.enable_system(); UPDATE indexpilot.actions SET not_before = now() WHERE state = 'queued'")?;
+    poll_until(LIMIT, "the index to be dropped", || Ok(!there(&mut db, "ip_wide")?))?;
+    poll_until(LIMIT, "it to be forgotten", || Ok(number(&mut db, "SELECT count(*) FROM indexpilot.index_trial")? == 0))?;
+    let logged = "SELECT string_agg(mutation, ' ' ORDER BY id) FROM indexpilot.mutation_log WHERE index_name = 'ip_wide'";
+    assert_eq!(text(&mut db, logged)?, "create_index hide_index revert_index drop_index");
+    Ok(())
+}
+
+#[test]
+fn d54_only_what_nobody_misses_is_dropped() -> Result<()> {
+    let cluster = shop("trial-observe")?;
+    let mut db = connect(&cluster)?;
+    wait_for_capture(&mut db)?;
+    // More than a way to rows: refused, and nothing is changed.
+    db.batch_execute(
+        "CREATE TABLE r (id integer PRIMARY KEY, a integer NOT NULL, b integer, c integer, d int4range, EXCLUDE USING gist (d WITH &&)); \
+         CREATE UNIQUE INDEX r_unique ON r (a); ALTER TABLE r REPLICA IDENTITY USING INDEX r_unique; \
+         CREATE INDEX r_cluster ON r (b); CLUSTER r USING r_cluster; CREATE INDEX r_c ON r (c); \
+         CREATE TABLE part (k integer, a integer) PARTITION BY RANGE (k); \
+         CREATE TABLE part1 PARTITION OF part FOR VALUES FROM (0) TO (10); CREATE INDEX part_a ON part (a)",
+    )?;
+    for index in ["r_pkey", "r_d_excl", "r_unique", "r_cluster", "part_a", "part1_a_idx", "t_b"] {
+        let refused = db.query_one(&format!("SELECT indexpilot.retire_index('{index}')"), &[]).expect_err(index);
+        assert_eq!(refused.code().map(|c| c.code()), Some("55000"), "{index}: {refused}");
+    }
+    db.batch_execute("SELECT indexpilot.protect('r_c')")?;
+    db.query_one("SELECT indexpilot.retire_index('r_c')", &[]).expect_err("it is protected");
+    db.batch_execute("SELECT indexpilot.unprotect('r_c')")?;
+    assert_eq!(number(&mut db, "SELECT count(*) FROM indexpilot.index_trial")?, 0);
+    assert_eq!(number(&mut db, "SELECT count(*) FROM indexpilot.actions")?, 0);
+    // What has become more than that while it was observed is not dropped, and seen again.
+    cluster.configure("indexpilot.apply_observe", "1s")?;
+    cluster.reload()?;
+    db.batch_execute("SELECT indexpilot.disable_system('the test is not ready')")?;
+    let adopted = number(&mut db, "SELECT indexpilot.retire_index('r_c', 'nobody uses it')")?;
+    reach(&mut db, adopted, &["queued"])?;
+    db.batch_execute("CLUSTER r USING r_c")?;
+    db.batch_execute("SELECT indexpilot.enable_system(); UPDATE indexpilot.actions SET not_before = now()")?;
+    reach(&mut db, adopted, &["failed"])?;
+    assert!(there(&mut db, "r_c")?);
+    assert_eq!(hidden(&mut db)?, "");
+    // Nobody needs it, so it goes; and it can be had back.
+    db.batch_execute("CREATE INDEX r_useless ON r (b, c)")?;
+    let useless = number(&mut db, "SELECT indexpilot.retire_index('r_useless', 'nobody uses it')")?;
+    reach(&mut db, useless, &["done", "failed", "cancelled"])?;
+    assert_eq!(text(&mut db, &format!("SELECT state FROM indexpilot.actions WHERE id = {useless}"))?, "done");
+    assert!(!there(&mut db, "r_useless")?);
+    assert_eq!(number(&mut db, "SELECT count(*) FROM indexpilot.index_trial")?, 0);
+    let back = "SELECT indexpilot.rollback(max(id)) FROM indexpilot.mutation_log WHERE mutation = 'drop_index'";
+    db.batch_execute(back)?;
+    poll_until(LIMIT, "the index to be built again", || there(&mut db, "r_useless"))?;
+    // A query becomes slow without it: the drop is called off long before its time, and the index is back.
+    cluster.configure("indexpilot.apply_observe", "1h")?;
+    cluster.reload()?;
+    let mut run = || -> Result<()> {
+        for i in 0..40 {
+            db.batch_execute(&format!("SELECT id FROM t WHERE a = {i}"))?;
+        }
+        Ok(())
+    };
+    run()?;
+    let mut watch = connect(&cluster)?;
+    let missed = number(&mut watch, "SELECT indexpilot.retire_index('t_a', 'is it needed?')")?;
+    assert!(!used(&mut watch)?);
+    poll_until(LIMIT, "somebody to miss it", || {
+        run()?;
+        Ok(text(&mut watch, &format!("SELECT state FROM indexpilot.actions WHERE id = {missed}"))? == "cancelled")
+    })?;
+    assert!(used(&mut watch)?);
+    let reason = text(&mut watch, &format!("SELECT error_message FROM indexpilot.actions WHERE id = {missed}"))?;
+    assert!(reason.starts_with("the index is missed: query "), "{reason}");
+    let verdict = format!("SELECT verdict FROM indexpilot.verifications WHERE action_id = {missed} AND role = 'summary'");
+    assert_eq!(text(&mut watch, &verdict)?, "reverted");
+    assert!(there(&mut watch, "t_a")?);
     Ok(())
 }
