@@ -5,7 +5,7 @@
 
 mod trial;
 
-pub use trial::apply_observe;
+pub use trial::{apply_canary_percent, apply_observe};
 
 use crate::pg::setting;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};

@@ -2,6 +2,8 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/canary.rs"]
+mod canary;
 #[path = "cluster/capture.rs"]
 mod capture;
 #[path = "cluster/capture_corners.rs"]

@@ -36,6 +36,57 @@ impl Share {
     }
 }
 
+/// What a transaction sees of the indexes on trial in its database; counted apart (`trial_stats.arm`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arm {
+    /// Nothing is on trial.
+    None,
+    /// It sees no index on trial.
+    Control,
+    /// It sees the first index of a comparison, or the new indexes that are tried.
+    A,
+    /// It sees the second index of a comparison.
+    B,
+}
+
+impl Arm {
+    pub const ALL: [Arm; 4] = [Arm::None, Arm::Control, Arm::A, Arm::B];
+
+    /// As a number, for keys of counters.
+    pub fn number(self) -> u32 {
+        match self {
+            Arm::None => 0,
+            Arm::Control => 1,
+            Arm::A => 2,
+            Arm::B => 3,
+        }
+    }
+
+    pub fn of(number: u32) -> Self {
+        Self::ALL.into_iter().find(|arm| arm.number() == number).unwrap_or(Arm::None)
+    }
+
+    /// As in the tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Arm::None => "none",
+            Arm::Control => "control",
+            Arm::A => "a",
+            Arm::B => "b",
+        }
+    }
+
+    /// The coins of the arm when each arm with an index has that percentage of the transactions.
+    pub fn share(self, percent: f64) -> Share {
+        let width = (f64::from(SIDES) * percent / 100.0).round().clamp(0.0, f64::from(SIDES)) as u16;
+        match self {
+            Arm::A => Share { from: 0, until: width },
+            Arm::B => Share { from: width, until: width.saturating_mul(2).min(SIDES) },
+            Arm::None | Arm::Control => Share::HIDDEN,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +99,26 @@ mod tests {
             prop_assert_eq!(Share::unpack(share.pack()), share);
             prop_assert_eq!(share.is_hidden(), !(0..SIDES).any(|coin| share.contains(coin)));
         }
+    }
+
+    #[test]
+    fn arms_do_not_overlap() {
+        for percent in [0.01, 1.0, 10.0, 33.3, 50.0] {
+            let (a, b) = (Arm::A.share(percent), Arm::B.share(percent));
+            assert_eq!((0..SIDES).filter(|c| a.contains(*c) && b.contains(*c)).count(), 0);
+            let coins = |share: Share| (0..SIDES).filter(|c| share.contains(*c)).count();
+            assert_eq!(coins(a), (percent * 100.0).round() as usize);
+            assert_eq!(coins(b), coins(a));
+        }
+        assert!((0..SIDES).all(|c| Arm::A.share(100.0).contains(c)));
+    }
+
+    #[test]
+    fn arms_are_their_numbers() {
+        for arm in Arm::ALL {
+            assert_eq!(Arm::of(arm.number()), arm);
+        }
+        assert_eq!(Arm::of(17), Arm::None);
     }
 
     #[test]

@@ -8,13 +8,14 @@
 //! Nothing but plans changes: uniqueness, constraints, ON CONFLICT and the maintenance of the index read the list of indexes in the
 //! relation cache (RelationGetIndexList), not the planner's.
 
+mod coin;
 mod file;
 
 use super::error::{Error, Kind, Result};
 use super::relinfo;
 use super::shmem::{self, Locks, Mode, Region, shared};
 use super::{database, inval, xact};
-use indexpilot_core::trial::Share;
+use indexpilot_core::trial::{Arm, Share};
 use pgrx::pg_sys::{self, Oid};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -29,6 +30,8 @@ shared! {
         table: AtomicU32,
         /// [`Share::pack`]
         share: AtomicU32,
+        /// [`Arm::number`] of the transactions in the share.
+        arm: AtomicU32,
         /// A transaction that has not ended will use the slot.
         reserved: AtomicU32,
     }
@@ -61,6 +64,8 @@ pub struct Entry {
     pub index: u32,
     pub table: u32,
     pub share: Share,
+    /// Of the transactions in the share.
+    pub arm: Arm,
 }
 
 /// Asks for the memory, and has the file read when the server starts. From `_PG_init` of a preloaded library.
@@ -90,6 +95,7 @@ impl Slot {
     fn fill(&self, entry: &Entry) {
         self.table.store(entry.table, Relaxed);
         self.share.store(entry.share.pack(), Relaxed);
+        self.arm.store(entry.arm.number(), Relaxed);
         self.key.store(key(entry.database, entry.index), Relaxed);
     }
 
@@ -100,6 +106,7 @@ impl Slot {
             index: key as u32,
             table: self.table.load(Relaxed),
             share: Share::unpack(self.share.load(Relaxed)),
+            arm: Arm::of(self.arm.load(Relaxed)),
         })
     }
 }
@@ -124,12 +131,12 @@ pub fn any() -> bool {
     get().is_some_and(|hidden| hidden.high.load(Relaxed) != 0)
 }
 
-/// Takes the hidden indexes of a table out of the planner's list. Neither waits nor raises. With `shared`, those that a share of the
-/// transactions sees are left in.
+/// Takes the indexes of a table that this transaction does not see out of the planner's list. Neither waits nor raises. `all_shared`:
+/// those that any transaction sees are left in.
 ///
 /// # Safety
 /// `rel` is the planner's relation for `table`; called from get_relation_info_hook.
-pub unsafe fn hide_from(rel: *mut pg_sys::RelOptInfo, table: Oid, shared: bool) {
+pub unsafe fn hide_from(rel: *mut pg_sys::RelOptInfo, table: Oid, all_shared: bool) {
     let Some(hidden) = get() else { return };
     let (here, table) = (u64::from(database::current().to_u32()), table.to_u32());
     // Slots that change at this moment are looked at as they were or as they will be: the plan is thrown away in either case.
@@ -137,7 +144,8 @@ pub unsafe fn hide_from(rel: *mut pg_sys::RelOptInfo, table: Oid, shared: bool) 
         let key = slot.key.load(Relaxed);
         if key >> 32 == here && slot.table.load(Relaxed) == table {
             let share = Share::unpack(slot.share.load(Relaxed));
-            if share.is_hidden() || !shared {
+            let seen = !share.is_hidden() && (all_shared || share.contains(coin::of_transaction()));
+            if !seen {
                 // SAFETY: the caller's promise.
                 unsafe { relinfo::hide(rel, &[Oid::from(key as u32)]) };
             }
@@ -159,13 +167,27 @@ fn all() -> Vec<Entry> {
     found
 }
 
-/// Has only the given share of the transactions see an index of this database, from the commit on. In a transaction that holds a lock
-/// on the table.
+/// What this transaction sees of the indexes on trial: [`Arm::number`], 0 while nothing is.
+#[inline]
+pub fn arm() -> u32 {
+    coin::arm()
+}
+
+/// The transaction is over, and the next one has another coin. Neither waits nor raises; does nothing while nothing is on trial.
+#[inline]
+pub fn transaction_over() {
+    if coin::arm() != 0 {
+        coin::next();
+    }
+}
+
+/// Has only the given share of the transactions see an index of this database, from the commit on; `arm` is how they are counted. In a
+/// transaction that holds a lock on the table.
 ///
 /// # Errors
 /// When as many indexes are hidden as there is room for, and without preload.
-pub fn set(index: u32, table: u32, share: Share) -> Result<()> {
-    let entry = Entry { database: database::current().to_u32(), index, table, share };
+pub fn set(index: u32, table: u32, share: Share, arm: Arm) -> Result<()> {
+    let entry = Entry { database: database::current().to_u32(), index, table, share, arm };
     inval::replan(table)?;
     let reserved = reserve(&entry)?;
     at_end(move |hidden, committed| {

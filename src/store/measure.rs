@@ -43,7 +43,7 @@ pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
                     'histogram', indexpilot.histogram_sum(q.histogram))";
     // An observed drop has begun and not ended.
     let cut = "coalesce(a.finished_at, a.started_at)";
-    let rows: Vec<Row> = spi::rows(
+    read(
         &format!(
             "SELECT w.id,
                     CASE WHEN w.id = ANY (COALESCE(r.workload_ids, '{{}}')) THEN 'cited'
@@ -57,7 +57,12 @@ pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
               ORDER BY w.id"
         ),
         json!({ "id": action_id }),
-    )?;
+    )
+}
+
+/// Rows `id, role, before, after` of a query as what was measured.
+pub fn read(sql: &str, args: serde_json::Value) -> Result<Vec<Measured>> {
+    let rows: Vec<Row> = spi::rows(sql, args)?;
     Ok(rows
         .into_iter()
         .map(|row| Measured {

@@ -3,6 +3,7 @@
 pub mod action;
 pub mod advice;
 pub mod analysis;
+pub mod comparison;
 pub mod control;
 pub mod estimate;
 pub mod exchange;

@@ -2,7 +2,7 @@
 
 use crate::pg::error::Result;
 use crate::pg::spi;
-use indexpilot_core::trial::Share;
+use indexpilot_core::trial::{Arm, Share};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -33,6 +33,8 @@ pub struct Trial {
     pub table_name: String,
     share_from: u16,
     share_until: u16,
+    arm: String,
+    pub trial_id: Option<i64>,
     pub action_id: Option<i64>,
     /// The index has another OID now, because it was rebuilt; its own when nothing has changed, `None` when it is gone.
     pub lives_as: Option<u32>,
@@ -41,6 +43,15 @@ pub struct Trial {
 impl Trial {
     pub fn share(&self) -> Share {
         Share { from: self.share_from, until: self.share_until }
+    }
+
+    pub fn arm(&self) -> Arm {
+        Arm::ALL.into_iter().find(|arm| arm.as_str() == self.arm).unwrap_or(Arm::None)
+    }
+
+    /// A share of the transactions uses it.
+    pub fn on_trial(&self) -> bool {
+        self.trial_id.is_some()
     }
 }
 
@@ -65,7 +76,7 @@ fn select(condition: &str, index: Option<u32>) -> Result<Vec<Trial>> {
     // A rebuilt index has another OID; it is known by its tag or by its name.
     let sql = format!(
         "SELECT t.index_id::bigint AS index_id, t.index_schema, t.index_name, t.table_id::bigint AS table_id, t.table_schema, \
-                t.table_name, t.share_from, t.share_until, t.action_id, \
+                t.table_name, t.share_from, t.share_until, t.arm, t.trial_id, t.action_id, \
                 coalesce((SELECT i.indexrelid::bigint FROM pg_index i WHERE i.indexrelid = t.index_id AND i.indrelid = t.table_id), \
                          (SELECT min(i.indexrelid::bigint) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
                             JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -88,15 +99,38 @@ pub fn get(index: u32) -> Result<Option<Trial>> {
     Ok(select("t.index_id = ($1->>'index')::oid", Some(index))?.into_iter().next())
 }
 
-/// Adds a row.
-pub fn add(target: &Target, state: &str, share: Share, action_id: Option<i64>, reason: &str, actor: &str) -> Result<()> {
+/// What a row says beside which index it is.
+pub struct Terms<'a> {
+    pub state: &'a str,
+    pub share: Share,
+    pub arm: Arm,
+    pub trial_id: Option<i64>,
+    pub action_id: Option<i64>,
+    pub reason: &'a str,
+    pub actor: &'a str,
+}
+
+impl<'a> Terms<'a> {
+    /// Nobody uses the index.
+    pub fn hidden(state: &'a str, action_id: Option<i64>, reason: &'a str, actor: &'a str) -> Self {
+        Terms { state, share: Share::HIDDEN, arm: Arm::None, trial_id: None, action_id, reason, actor }
+    }
+}
+
+/// Adds a row, or replaces the one of the same index.
+pub fn put(target: &Target, terms: &Terms) -> Result<()> {
     let sql = "INSERT INTO indexpilot.index_trial (index_id, index_schema, index_name, tag, table_id, table_schema, table_name, \
-                 state, share_from, share_until, action_id, reason, actor) \
+                 state, share_from, share_until, arm, trial_id, action_id, reason, actor) \
                SELECT (x->>'index_id')::oid, x->>'index_schema', x->>'index_name', (x->>'tag')::uuid, (x->>'table_id')::oid, \
-                 x->>'table_schema', x->>'table_name', $1->>'state', ($1->>'from')::integer, ($1->>'until')::integer, \
-                 ($1->>'action_id')::bigint, $1->>'reason', $1->>'actor' FROM (SELECT $1->'target') AS t(x)";
-    let args = json!({ "target": target, "state": state, "from": share.from, "until": share.until, "action_id": action_id,
-        "reason": reason, "actor": actor });
+                 x->>'table_schema', x->>'table_name', $1->>'state', ($1->>'from')::integer, ($1->>'until')::integer, $1->>'arm', \
+                 ($1->>'trial_id')::bigint, ($1->>'action_id')::bigint, $1->>'reason', $1->>'actor' \
+               FROM (SELECT $1->'target') AS t(x) \
+               ON CONFLICT (index_id) DO UPDATE SET state = excluded.state, share_from = excluded.share_from, \
+                 share_until = excluded.share_until, arm = excluded.arm, trial_id = excluded.trial_id, \
+                 action_id = excluded.action_id, reason = excluded.reason, actor = excluded.actor, since = excluded.since";
+    let args = json!({ "target": target, "state": terms.state, "from": terms.share.from, "until": terms.share.until,
+        "arm": terms.arm.as_str(), "trial_id": terms.trial_id, "action_id": terms.action_id, "reason": terms.reason,
+        "actor": terms.actor });
     spi::execute(sql, args)?;
     Ok(())
 }

@@ -444,6 +444,7 @@ unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _a
     );
     if over {
         trust::transaction_over();
+        visibility::transaction_over();
         if ACTIVE.load(Relaxed) {
             end_session();
         }

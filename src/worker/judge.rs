@@ -5,13 +5,15 @@ use crate::pg::bgworker;
 use crate::pg::error::Result;
 use crate::pg::time;
 use crate::store::action::{self, Action, NOBODY, New};
+use crate::store::comparison;
 use crate::store::log::{self, Mutation};
 use crate::store::measure;
 use crate::store::verification::{self, Verification};
-use crate::worker::trial;
+use crate::worker::{canary, trial};
 use crate::{guc, worker};
 use indexpilot_core::apply::{Event, Kind, State};
-use indexpilot_core::verify::{Config, Judgement, Verdict, judge};
+use indexpilot_core::trial::Arm;
+use indexpilot_core::verify::{Config, Judgement, Measured, Role, Verdict, judge};
 use pgrx::spi::quote_qualified_identifier;
 use serde_json::json;
 
@@ -26,7 +28,11 @@ pub fn run() -> Result<()> {
 }
 
 fn look(action: &Action) -> Result<()> {
+    let canary = canary::of_action(action)?;
     if !guc::verify() {
+        if let Some(canary) = canary {
+            canary::finish(canary.id, "indexpilot.verify is off", None)?;
+        }
         action::transition(action.id, action.state, Event::Keep)?;
         return Ok(());
     }
@@ -38,23 +44,44 @@ fn look(action: &Action) -> Result<()> {
     if watched_s < guc::verify_delay().as_secs_f64() {
         return Ok(());
     }
-    let judgement = measured(action.id, watched_s)?;
+    let figures = match &canary {
+        Some(canary) => beside_control(canary.id, action.id)?,
+        None => measure::around_action(action.id)?,
+    };
+    let judgement = weigh(action.id, &figures, watched_s)?;
     match judgement.verdict {
         Verdict::Pending => Ok(()),
-        Verdict::Kept | Verdict::Neutral => keep(action, &judgement),
+        Verdict::Kept | Verdict::Neutral => {
+            if let Some(canary) = canary {
+                canary::finish(canary.id, &format!("{}: {}", judgement.verdict.as_str(), judgement.reason), None)?;
+            }
+            keep(action, &judgement)
+        }
         Verdict::Reverted => revert(action, &judgement),
     }
 }
 
-/// Compares what was measured before and after an action, and writes it down.
-pub fn measured(action_id: i64, watched_s: f64) -> Result<Judgement> {
-    let config = Config {
+/// Of a canary, reads are compared with the transactions of the same time that do not see it. Every write maintains it, whoever sees it,
+/// so writes are compared with those of before.
+fn beside_control(trial_id: i64, action_id: i64) -> Result<Vec<Measured>> {
+    let reads = comparison::measured(trial_id, Arm::A)?.into_iter().filter(|m| m.role != Role::Write);
+    let writes = measure::around_action(action_id)?.into_iter().filter(|m| m.role == Role::Write);
+    Ok(reads.chain(writes).collect())
+}
+
+/// The limits of verify, from the settings.
+pub fn config() -> Config {
+    Config {
         min_calls: guc::verify_min_calls(),
         max_regression: guc::verify_max_regression(),
         confidence: guc::verify_confidence(),
         timeout_s: guc::verify_timeout().as_secs_f64(),
-    };
-    let judgement = judge(&measure::around_action(action_id)?, watched_s, &config);
+    }
+}
+
+/// Judges an action by these figures, and writes down what they say.
+pub fn weigh(action_id: i64, figures: &[Measured], watched_s: f64) -> Result<Judgement> {
+    let judgement = judge(figures, watched_s, &config());
     verification::replace(action_id, &rows(action_id, &judgement))?;
     Ok(judgement)
 }

@@ -4,6 +4,7 @@
 pub mod advice;
 pub mod advisor;
 mod builder;
+pub mod canary;
 mod database;
 pub mod decide;
 pub mod decision;
@@ -11,7 +12,7 @@ pub mod estimate;
 pub mod exchange;
 pub mod explain;
 pub mod flush;
-mod judge;
+pub mod judge;
 mod launcher;
 pub mod observe;
 mod outcome;

@@ -8,7 +8,7 @@ use crate::apply::{self, Class, Failure, reconcile};
 use crate::pg::error::{Error, Kind as ErrorKind, Result};
 use crate::pg::{bgworker, catalog, database, role, time};
 use crate::store::action::{self, Action, New};
-use crate::store::protection;
+use crate::store::{measure, protection};
 use crate::{guc, worker};
 use indexpilot_core::apply::{Event, Kind, State};
 use indexpilot_core::verify::Verdict;
@@ -80,7 +80,7 @@ fn look(action: &Action) -> Result<()> {
         return Ok(());
     }
     if guc::verify() {
-        let judgement = judge::measured(action.id, time::now() - since)?;
+        let judgement = judge::weigh(action.id, &measure::around_action(action.id)?, time::now() - since)?;
         if judgement.verdict == Verdict::Reverted {
             pgrx::log!("indexpilot: trial: index \"{}\" is missed: {}", action.index_name, judgement.reason);
             return call_off(action, &format!("the index is missed: {}", judgement.reason));

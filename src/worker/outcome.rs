@@ -2,7 +2,7 @@
 //! transaction. The same steps follow an attempt of this process and the death of another one.
 
 use super::builder::MAX_ATTEMPTS;
-use super::trial;
+use super::{canary, trial};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Class, Failure};
 use crate::pg::bgworker::{self, transaction};
@@ -170,6 +170,9 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
     match (event, action.kind) {
         (Event::Built, _) => {
             managed::add(action)?;
+            if let Some(index) = index {
+                canary::begin(action, index)?;
+            }
             undo = index.map(apply::drop::statement);
         }
         (Event::Done, Kind::Drop) => {

@@ -12,17 +12,34 @@ use crate::pg::visibility::{self, Entry};
 use crate::pg::{bgworker, catalog, database, indexes, role};
 use crate::store::action::Action;
 use crate::store::log::{self, Mutation};
-use crate::store::trial::{self, Target, Trial};
+use crate::store::trial::{self, Target, Terms, Trial};
 use crate::store::{action, protection};
-use crate::worker::outcome;
+use crate::worker::{canary, outcome};
 use indexpilot_core::apply::{Event, State};
-use indexpilot_core::trial::Share;
+use indexpilot_core::trial::{Arm, Share};
 use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_qualified_identifier;
 use serde_json::json;
 
 /// Hides an index because somebody asked for it. `None` when it was hidden already.
 pub fn hide(index: u32, reason: Option<&str>) -> Result<Option<i64>> {
+    let target = lock_to_hide(index)?;
+    let reason = reason.unwrap_or("call");
+    match trial::get(index)? {
+        Some(row) if !row.on_trial() => return Ok(None),
+        Some(row) => leave_trial(&row, &format!("its index was hidden: {reason}"))?,
+        None => {}
+    }
+    put(&target, "hidden", None, reason, &role::session()).map(Some)
+}
+
+/// The trial that an index is in is over, because something else becomes of the index.
+fn leave_trial(row: &Trial, outcome: &str) -> Result<()> {
+    row.trial_id.map_or(Ok(()), |id| canary::finish(id, outcome, Some(row.index_id)))
+}
+
+/// An index that may be hidden, locked as by [`lock_target`].
+pub fn lock_to_hide(index: u32) -> Result<Target> {
     let target = lock_target(index)?;
     if let Some(detail) = &target.refused {
         let error = Error::new(Kind::WrongObject, format!("cannot hide index \"{}\"", target.index_name)).detail(detail);
@@ -39,10 +56,7 @@ pub fn hide(index: u32, reason: Option<&str>) -> Result<Option<i64>> {
         return Err(Error::new(Kind::Prerequisite, format!("index \"{}\" is protected", target.index_name))
             .hint(format!("SELECT indexpilot.unprotect('{name}').")));
     }
-    if trial::get(index)?.is_some() {
-        return Ok(None);
-    }
-    put(&target, "hidden", None, reason.unwrap_or("call"), &role::session()).map(Some)
+    Ok(target)
 }
 
 /// The index, locked so that it stays and that nobody else changes who sees it.
@@ -55,9 +69,10 @@ fn lock_target(index: u32) -> Result<Target> {
     }
 }
 
-fn put(target: &Target, state: &str, action_id: Option<i64>, reason: &str, actor: &str) -> Result<i64> {
-    trial::add(target, state, Share::HIDDEN, action_id, reason, actor)?;
-    visibility::set(target.index_id, target.table_id, Share::HIDDEN)?;
+/// Hides the index and logs it.
+pub fn put(target: &Target, state: &str, action_id: Option<i64>, reason: &str, actor: &str) -> Result<i64> {
+    trial::put(target, &Terms::hidden(state, action_id, reason, actor))?;
+    visibility::set(target.index_id, target.table_id, Share::HIDDEN, Arm::None)?;
     let name = quote_qualified_identifier(&target.index_schema, &target.index_name);
     log::append(&Mutation {
         mutation: "hide_index".into(),
@@ -85,6 +100,7 @@ pub fn show(index: u32, reason: Option<&str>) -> Result<Option<i64>> {
         return Err(Error::new(Kind::InUse, format!("index \"{}\" is being dropped", row.index_name))
             .hint(format!("SELECT indexpilot.cancel({}).", drop.id)));
     }
+    leave_trial(&row, &format!("its index was shown to all: {reason}"))?;
     let mutation = reveal(&row, reason, &role::session())?;
     if let Some(drop) = drop.filter(|d| matches!(d.state, State::Queued | State::Observing | State::Blocked)) {
         outcome::record(&drop, Event::Cancel, None, None, None)?;
@@ -101,7 +117,11 @@ pub fn try_lock(index: u32) -> bool {
 /// as it is.
 pub fn hide_before_drop(index: u32, action_id: i64, state: &str, reason: &str, actor: &str) -> Result<()> {
     let target = lock_target(index)?;
-    if target.refused.is_none() && trial::get(index)?.is_none() {
+    let row = trial::get(index)?;
+    if let Some(row) = row.as_ref().filter(|r| r.on_trial()) {
+        leave_trial(row, &format!("its index is to be dropped: {reason}"))?;
+    }
+    if target.refused.is_none() && row.is_none_or(|r| r.on_trial()) {
         put(&target, state, Some(action_id), reason, actor)?;
     }
     Ok(())
@@ -151,9 +171,14 @@ pub fn reconcile_all() -> Result<()> {
 fn differing(database: Oid) -> Result<Vec<u32>> {
     let (rows, entries) = (trial::all()?, visibility::entries(database));
     let entry = |index: u32| entries.iter().find(|e| e.index == index);
-    let odd = rows.iter().filter(|r| r.lives_as != Some(r.index_id) || entry(r.index_id).map(|e| e.share) != Some(r.share()));
+    let odd = rows.iter().filter(|r| r.lives_as != Some(r.index_id) || !as_in_row(entry(r.index_id), r));
     let lost = entries.iter().filter(|e| rows.iter().all(|r| r.index_id != e.index));
     Ok(odd.map(|r| r.index_id).chain(lost.map(|e: &Entry| e.index)).collect())
+}
+
+/// Shared memory says what the row says.
+fn as_in_row(entry: Option<&Entry>, row: &Trial) -> bool {
+    entry.is_some_and(|e| (e.share, e.arm) == (row.share(), row.arm()))
 }
 
 /// Looks again under the lock of the index; whoever holds that is changing it, and the next visit looks again.
@@ -166,7 +191,7 @@ fn mend(database: Oid, index: u32) -> Result<()> {
     match (trial::get(index)?, entry) {
         (Some(row), entry) => match row.lives_as {
             Some(same) if same == index => match table {
-                Some(table) if entry.map(|e| e.share) != Some(row.share()) => visibility::set(index, table, row.share()),
+                Some(table) if !as_in_row(entry.as_ref(), &row) => visibility::set(index, table, row.share(), row.arm()),
                 _ => Ok(()),
             },
             Some(other) => follow(&row, other),
@@ -181,12 +206,13 @@ fn mend(database: Oid, index: u32) -> Result<()> {
 fn follow(row: &Trial, to: u32) -> Result<()> {
     let Some(table) = indexes::try_lock_table(to).filter(|_| lock::try_for_transaction(Own::Index(to))) else { return Ok(()) };
     trial::follow(row.index_id, to)?;
-    visibility::set(to, table, row.share())?;
+    visibility::set(to, table, row.share(), row.arm())?;
     visibility::clear(row.index_id, row.table_id)
 }
 
 /// The index is gone. In a transaction.
 fn forget(row: &Trial) -> Result<()> {
+    leave_trial(row, "its index is gone")?;
     trial::remove(row.index_id)?;
     visibility::clear(row.index_id, row.table_id)
 }

@@ -4,11 +4,11 @@
 //! in the data directory of a standby or of a server that recovers to a point in time: it was copied there with a base backup, and says
 //! what was hidden then, elsewhere.
 //!
-//! Layout, little-endian: magic, number of entries, the entries (four numbers each), checksum of all that.
+//! Layout, little-endian: magic, number of entries, the entries (five numbers each), checksum of all that.
 
 use super::Entry;
 use crate::pg::disk;
-use indexpilot_core::trial::Share;
+use indexpilot_core::trial::{Arm, Share};
 use indexpilot_core::workload::mix;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -85,7 +85,7 @@ fn write(entries: &[Entry]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&(entries.len() as u64).to_le_bytes());
     for e in entries {
-        for n in [e.database, e.index, e.table, e.share.pack()] {
+        for n in [e.database, e.index, e.table, e.share.pack(), e.arm.number()] {
             out.extend_from_slice(&n.to_le_bytes());
         }
     }
@@ -108,8 +108,8 @@ fn read(bytes: &[u8]) -> Option<Vec<Entry>> {
     };
     let mut entries = Vec::new();
     for _ in 0..u64::from_le_bytes(*count) {
-        let (database, index, table, share) = (number()?, number()?, number()?, Share::unpack(number()?));
-        entries.push(Entry { database, index, table, share });
+        let (database, index, table) = (number()?, number()?, number()?);
+        entries.push(Entry { database, index, table, share: Share::unpack(number()?), arm: Arm::of(number()?) });
     }
     rest.is_empty().then_some(entries)
 }
@@ -119,7 +119,9 @@ mod tests {
     use super::*;
 
     fn example() -> Vec<Entry> {
-        (1..=3).map(|n| Entry { database: n, index: n + 10, table: n + 20, share: Share { from: 0, until: 100 } }).collect()
+        (1..=3)
+            .map(|n| Entry { database: n, index: n + 10, table: n + 20, share: Share { from: 0, until: 100 }, arm: Arm::A })
+            .collect()
     }
 
     #[test]
