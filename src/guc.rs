@@ -3,8 +3,10 @@
 //! Names are `indexpilot.<stage>_<what>`. Contexts: `Postmaster` for what sizes shared memory, `Sighup` for workers and guards,
 //! `Suset` for what decides what is captured, `Userset` for what only shapes the caller's own analysis.
 
+mod guard;
 mod trial;
 
+pub use guard::*;
 pub use trial::{apply_canary_percent, apply_observe};
 
 use crate::pg::setting;
@@ -76,15 +78,8 @@ static SELECT_STORAGE_BUDGET: GucSetting<i32> = GucSetting::<i32>::new(-1);
 // Indexes on a table rarely pay beyond half of its size; what pays most takes far less.
 static SELECT_STORAGE_SHARE: GucSetting<f64> = GucSetting::<f64>::new(0.5);
 static SELECT_TIME_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
-static SELECT_MIN_GAIN: GucSetting<f64> = GucSetting::<f64>::new(0.05);
+static SELECT_MIN_GAIN: GucSetting<f64> = GucSetting::<f64>::new(0.01);
 static SELECT_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.10);
-
-static GUARD_MAX_INDEXES_PER_TABLE: GucSetting<i32> = GucSetting::<i32>::new(12);
-static GUARD_MAX_ACTIONS_PER_HOUR: GucSetting<i32> = GucSetting::<i32>::new(30);
-// CREATE INDEX CONCURRENTLY waits for every older snapshot of the database: starting beside a long one only holds back xmin longer.
-static GUARD_MAX_TRANSACTION_AGE: GucSetting<i32> = GucSetting::<i32>::new(60);
-static GUARD_COOLDOWN: GucSetting<i32> = GucSetting::<i32>::new(24 * 60);
-static GUARD_FREE_DISK_FACTOR: GucSetting<f64> = GucSetting::<f64>::new(2.0);
 
 static APPLY: GucSetting<bool> = GucSetting::<bool>::new(true);
 static APPLY_LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
@@ -92,13 +87,6 @@ static APPLY_BUILD_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(6 * 60 * 60
 static APPLY_MAINTENANCE_WORK_MEM: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 // Parallel builds take CPU from the users' queries.
 static APPLY_PARALLEL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(0);
-
-static VERIFY: GucSetting<bool> = GucSetting::<bool>::new(true);
-static VERIFY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
-static VERIFY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(72 * 60);
-static VERIFY_MIN_CALLS: GucSetting<i32> = GucSetting::<i32>::new(20);
-static VERIFY_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.10);
-static VERIFY_CONFIDENCE: GucSetting<f64> = GucSetting::<f64>::new(0.99);
 
 static WORKER_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
@@ -346,7 +334,7 @@ pub fn init() {
     GucRegistry::define_float_guc(
         c"indexpilot.select_min_gain",
         c"Share of a query's cost that an index must save before it is chosen for it.",
-        c"Smaller gains drown in the planner's own error.",
+        c"Smaller gains drown in the planner's own error; of a costly query even one hundredth is worth more than the whole of others.",
         &SELECT_MIN_GAIN,
         0.0,
         1.0,
@@ -361,57 +349,6 @@ pub fn init() {
         0.0,
         10.0,
         Userset,
-        none,
-    );
-
-    GucRegistry::define_int_guc(
-        c"indexpilot.guard_max_indexes_per_table",
-        c"Indexes that a table may have in all.",
-        c"Counts every index of the table, not only those that IndexPilot made.",
-        &GUARD_MAX_INDEXES_PER_TABLE,
-        0,
-        1000,
-        Sighup,
-        none,
-    );
-    GucRegistry::define_int_guc(
-        c"indexpilot.guard_max_actions_per_hour",
-        c"Actions that may be started per hour in a database.",
-        c"Further actions wait.",
-        &GUARD_MAX_ACTIONS_PER_HOUR,
-        0,
-        100_000,
-        Sighup,
-        none,
-    );
-    GucRegistry::define_int_guc(
-        c"indexpilot.guard_max_transaction_age",
-        c"Age of an open transaction that holds back an action.",
-        c"A concurrent build waits for every older snapshot of the database, so it is not started beside a transaction this old.",
-        &GUARD_MAX_TRANSACTION_AGE,
-        1,
-        86_400,
-        Sighup,
-        s,
-    );
-    GucRegistry::define_int_guc(
-        c"indexpilot.guard_cooldown",
-        c"Time for which an index that was taken back is not built again.",
-        c"Counts from the revert or the rollback.",
-        &GUARD_COOLDOWN,
-        0,
-        525_600,
-        Sighup,
-        min,
-    );
-    GucRegistry::define_float_guc(
-        c"indexpilot.guard_free_disk_factor",
-        c"Free disk space that a build needs, as a multiple of the index's estimated size.",
-        c"The tablespace must have this much room, because sort runs and the index exist side by side.",
-        &GUARD_FREE_DISK_FACTOR,
-        1.0,
-        100.0,
-        Sighup,
         none,
     );
 
@@ -466,65 +403,6 @@ pub fn init() {
 
     trial::init();
 
-    GucRegistry::define_bool_guc(
-        c"indexpilot.verify",
-        c"Lets the worker judge built indexes and take back those that do harm.",
-        c"When off, built indexes are kept without a verdict.",
-        &VERIFY,
-        Sighup,
-        none,
-    );
-    GucRegistry::define_int_guc(
-        c"indexpilot.verify_delay",
-        c"Time for which a new index is watched before it is judged.",
-        c"Long enough to see a usual span of the workload.",
-        &VERIFY_DELAY,
-        0,
-        604_800,
-        Sighup,
-        s,
-    );
-    GucRegistry::define_int_guc(
-        c"indexpilot.verify_timeout",
-        c"Time after which an index is judged even when its queries were rarely called.",
-        c"Then the verdict is neutral, and the index stays.",
-        &VERIFY_TIMEOUT,
-        1,
-        525_600,
-        Sighup,
-        min,
-    );
-    GucRegistry::define_int_guc(
-        c"indexpilot.verify_min_calls",
-        c"Executions of a query, before and after, that a verdict needs.",
-        c"Queries with fewer executions do not count.",
-        &VERIFY_MIN_CALLS,
-        2,
-        1_000_000,
-        Sighup,
-        none,
-    );
-    GucRegistry::define_float_guc(
-        c"indexpilot.verify_max_regression",
-        c"Share by which a query may get slower before the index is taken back.",
-        c"Only when the difference is also statistically significant.",
-        &VERIFY_MAX_REGRESSION,
-        0.0,
-        100.0,
-        Sighup,
-        none,
-    );
-    GucRegistry::define_float_guc(
-        c"indexpilot.verify_confidence",
-        c"Confidence that a measured difference must reach.",
-        c"0.99 means that chance alone would show such a difference once in a hundred times.",
-        &VERIFY_CONFIDENCE,
-        0.5,
-        0.999999,
-        Sighup,
-        none,
-    );
-
     GucRegistry::define_int_guc(
         c"indexpilot.worker_interval",
         c"Time between two visits of the worker to a database.",
@@ -535,6 +413,7 @@ pub fn init() {
         Sighup,
         ms,
     );
+    guard::define();
     // Otherwise those three, set in postgresql.conf, would be taken for misspelt.
     if crate::pg::startup::preloading() {
         crate::pg::compat::reserve_guc_prefix(c"indexpilot");
@@ -638,21 +517,6 @@ pub fn select_min_gain() -> f64 {
 pub fn select_max_regression() -> f64 {
     SELECT_MAX_REGRESSION.get()
 }
-pub fn guard_max_indexes_per_table() -> usize {
-    GUARD_MAX_INDEXES_PER_TABLE.get() as usize
-}
-pub fn guard_max_actions_per_hour() -> usize {
-    GUARD_MAX_ACTIONS_PER_HOUR.get() as usize
-}
-pub fn guard_max_transaction_age() -> Duration {
-    Duration::from_secs(GUARD_MAX_TRANSACTION_AGE.get() as u64)
-}
-pub fn guard_cooldown() -> Duration {
-    Duration::from_secs(60 * GUARD_COOLDOWN.get() as u64)
-}
-pub fn guard_free_disk_factor() -> f64 {
-    GUARD_FREE_DISK_FACTOR.get()
-}
 pub fn apply() -> bool {
     APPLY.get()
 }
@@ -668,24 +532,6 @@ pub fn apply_maintenance_work_mem() -> i32 {
 }
 pub fn apply_parallel_workers() -> i32 {
     APPLY_PARALLEL_WORKERS.get()
-}
-pub fn verify() -> bool {
-    VERIFY.get()
-}
-pub fn verify_delay() -> Duration {
-    Duration::from_secs(VERIFY_DELAY.get() as u64)
-}
-pub fn verify_timeout() -> Duration {
-    Duration::from_secs(60 * VERIFY_TIMEOUT.get() as u64)
-}
-pub fn verify_min_calls() -> u64 {
-    VERIFY_MIN_CALLS.get() as u64
-}
-pub fn verify_max_regression() -> f64 {
-    VERIFY_MAX_REGRESSION.get()
-}
-pub fn verify_confidence() -> f64 {
-    VERIFY_CONFIDENCE.get()
 }
 pub fn worker_interval() -> Duration {
     ms(&WORKER_INTERVAL)

@@ -21,6 +21,7 @@ extension_sql_file!("../sql/install/40_workload.sql", name = "workload", require
 extension_sql_file!("../sql/install/50_usage.sql", name = "usage", requires = ["workload"]);
 extension_sql_file!("../sql/install/60_estimates.sql", name = "estimates", requires = ["usage"]);
 extension_sql_file!("../sql/install/70_trial.sql", name = "trial", requires = ["estimates"]);
+extension_sql_file!("../sql/install/72_guard.sql", name = "guard", requires = ["estimates"]);
 extension_sql_file!("../sql/install/90_grants.sql", name = "grants", finalize);
 
 /// Called when the server loads the library. Without preload the SQL functions that need no shared memory still work.

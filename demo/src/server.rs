@@ -39,6 +39,8 @@ const EXTENSION_SETTINGS: &[(&str, &str)] = &[
     // In some hundred calls per table, three are few.
     ("indexpilot.candidate_min_usage", "0.04"),
     ("indexpilot.guard_max_actions_per_hour", "1000"),
+    // The demo itself keeps the machine busy.
+    ("indexpilot.guard_max_load", "0"),
 ];
 
 /// A running server. One that the demo started is stopped and deleted when this is dropped, or when the demo dies.

@@ -7,6 +7,7 @@ mod capture;
 mod control;
 mod estimate;
 mod genome;
+mod health;
 mod log;
 mod trial;
 mod usage;

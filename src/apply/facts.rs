@@ -2,6 +2,7 @@
 
 use crate::pg::error::Result;
 use crate::pg::spi;
+use indexpilot_core::guard::LocalTime;
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
 use serde_json::json;
@@ -66,6 +67,10 @@ pub fn table(oid: u32) -> Result<Option<Table>> {
     spi::row(sql, json!({ "oid": oid }))
 }
 
+/// A receiver that only keeps the log applies nothing, and lags behind nothing.
+const LAG: &str = "(SELECT greatest(max(pg_wal_lsn_diff(pg_current_wal_lsn(), s.replay_lsn)), 0)::bigint \
+                   FROM pg_stat_replication s WHERE s.replay_lsn IS NOT NULL)";
+
 /// What runs beside the action.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Surroundings {
@@ -79,15 +84,17 @@ pub struct Surroundings {
     pub replica_lag_bytes: Option<u64>,
 }
 
-/// See [`Surroundings`]. A VACUUM has a transaction too, but no concurrent build waits for it unless it works on the same table,
+/// See [`Surroundings`]. A prepared transaction's locks belong to no process; the one on its own number tells which they are. A VACUUM has a transaction too, but no concurrent build waits for it unless it works on the same table,
 /// which shows in its lock.
 pub fn surroundings(table: u32) -> Result<Surroundings> {
-    let sql = "SELECT current_setting('server_version_num')::integer AS server_version, \
+    let sql = format!(
+        "SELECT current_setting('server_version_num')::integer AS server_version, \
                  (SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))::float8 FROM pg_stat_activity a \
                   WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL \
                     AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker')) AS oldest_transaction_s, \
-                 (SELECT count(DISTINCT p.transaction::text) FROM pg_prepared_xacts p JOIN pg_locks l \
-                    ON l.virtualtransaction = '-1/' || p.transaction::text \
+                 (SELECT count(DISTINCT p.transaction::text) FROM pg_prepared_xacts p \
+                    JOIN pg_locks x ON x.locktype = 'transactionid' AND x.transactionid = p.transaction AND x.pid IS NULL \
+                    JOIN pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.pid IS NULL \
                   WHERE p.database = current_database() AND l.relation = ($1->>'table')::oid) AS prepared_on_table, \
                  (SELECT extract(epoch FROM max(clock_timestamp() - p.prepared))::float8 FROM pg_prepared_xacts p \
                   WHERE p.database = current_database()) AS oldest_prepared_s, \
@@ -99,10 +106,39 @@ pub fn surroundings(table: u32) -> Result<Surroundings> {
                  EXISTS (SELECT 1 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
                   WHERE l.relation = ($1->>'table')::oid AND l.locktype = 'relation' AND a.backend_type = 'autovacuum worker' \
                     AND a.query LIKE '%to prevent wraparound%') AS wraparound_vacuum, \
-                 (SELECT greatest(max(pg_wal_lsn_diff(pg_current_wal_lsn(), s.replay_lsn)), 0)::bigint \
-                  FROM pg_stat_replication s WHERE s.replay_lsn IS NOT NULL) AS replica_lag_bytes";
-    spi::row(sql, json!({ "table": table }))?
+                 {LAG} AS replica_lag_bytes"
+    );
+    spi::row(&sql, json!({ "table": table }))?
         .ok_or_else(|| crate::pg::error::Error::internal("the server says nothing of its sessions"))
+}
+
+/// What a table and its indexes take.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Sizes {
+    pub table_bytes: u64,
+    pub index_bytes: u64,
+}
+
+/// See [`Sizes`]; of a partitioned table all partitions count. Waits for whoever has the table locked against readers.
+pub fn sizes(table: u32) -> Result<Sizes> {
+    let sql = "SELECT coalesce(sum(pg_table_size(p.oid)), 0)::bigint AS table_bytes, \
+                 coalesce(sum(pg_indexes_size(p.oid)), 0)::bigint AS index_bytes \
+               FROM (SELECT t.relid::oid AS oid FROM pg_partition_tree(($1->>'table')::oid::regclass) t \
+                     UNION SELECT ($1->>'table')::oid) p";
+    Ok(spi::row(sql, json!({ "table": table }))?.unwrap_or_default())
+}
+
+/// What the clock on the wall shows in a time zone, or in the session's.
+pub fn local_time(zone: Option<&str>) -> Result<Option<LocalTime>> {
+    let sql = "SELECT extract(isodow FROM l.t)::integer AS day, \
+                 (60 * extract(hour FROM l.t) + extract(minute FROM l.t))::integer AS minute \
+               FROM (SELECT clock_timestamp() AT TIME ZONE coalesce($1->>'zone', current_setting('TimeZone')) AS t) l";
+    spi::row(sql, json!({ "zone": zone }))
+}
+
+/// Largest replay lag of a connected replica, bytes; `None` without replicas.
+pub fn replica_lag_bytes() -> Result<Option<u64>> {
+    spi::value(&format!("SELECT {LAG} AS lag"), json!({}))
 }
 
 /// Free bytes where an index of the table would go; `None` when it cannot be told.

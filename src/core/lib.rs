@@ -18,6 +18,7 @@ pub mod histogram;
 pub mod literal;
 pub mod model;
 pub mod profile;
+pub mod rollback;
 pub mod select;
 pub mod size;
 pub mod statement;

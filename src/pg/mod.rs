@@ -15,6 +15,7 @@ mod indexdef;
 pub mod indexes;
 pub mod indexstmt;
 pub mod inval;
+pub mod load;
 pub mod lock;
 pub mod node;
 mod opclass;

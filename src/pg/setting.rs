@@ -1,8 +1,9 @@
-//! Reading text settings without allocating.
+//! Reading settings without cost, and checking text settings.
 
-use pgrx::GucSetting;
-use pgrx::guc::GucValue;
-use std::ffi::{CStr, CString};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucValue};
+use pgrx::{GucSetting, pg_sys};
+
+use std::ffi::{CStr, CString, c_char, c_void};
 
 /// The value of a setting without pgrx's check that the caller is the main thread, which costs more than all else that capture does
 /// where it does nothing. For hooks, which only the main thread calls.
@@ -42,4 +43,54 @@ pub fn copy_string(setting: &GucSetting<Option<CString>>, buffer: &mut [u8]) -> 
         *to = *from;
     }
     length
+}
+
+/// What a text setting may be.
+pub trait TextCheck {
+    /// What is wanted, for the detail of the error.
+    const DETAIL: &'static CStr;
+    fn valid(text: &str) -> bool;
+}
+
+/// Refuses what is not valid, wherever it is set. Not guarded by pgrx: it cannot panic.
+///
+/// # Safety
+/// Called by the server with a pointer to the new value, which is NULL or NUL-terminated.
+unsafe extern "C-unwind" fn check<C: TextCheck>(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: see above; the detail is a constant that outlives the report (guc.c copies it).
+    unsafe {
+        let valid = (*new).is_null() || C::valid(&CStr::from_ptr(*new).to_string_lossy());
+        if !valid {
+            pg_sys::GUC_check_errdetail_string = C::DETAIL.as_ptr().cast_mut();
+        }
+        valid
+    }
+}
+
+/// Defines a text setting that is checked whenever it is set.
+pub fn define_checked_text<C: TextCheck>(
+    name: &'static CStr,
+    short: &'static CStr,
+    long: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+    context: GucContext,
+) {
+    // SAFETY: the hook does not panic, and it is a function of this library, which is never unloaded.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            short,
+            long,
+            setting,
+            context,
+            GucFlags::default(),
+            Some(check::<C>),
+            None,
+            None,
+        );
+    }
 }

@@ -85,3 +85,19 @@ pub fn sleep(pause: Duration) {
     }
     pgrx::check_for_interrupts!();
 }
+
+/// The server knows a time zone of that name.
+pub fn zone_exists(name: &str) -> bool {
+    let Ok(name) = std::ffi::CString::new(name) else { return false };
+    // SAFETY: looks the name up, in the files of time zones the first time, and returns NULL when there is none; raises nothing.
+    unsafe { !pg_sys::pg_tzset(name.as_ptr()).is_null() }
+}
+
+/// A time of the server's, in seconds since the Unix epoch.
+pub fn seconds(timestamp: i64) -> f64 {
+    match timestamp {
+        i64::MIN => f64::NEG_INFINITY,
+        i64::MAX => f64::INFINITY,
+        t => (t as f64 + EPOCH_SHIFT_US as f64) / 1e6,
+    }
+}

@@ -141,8 +141,19 @@ pub fn is_due(id: i64) -> Result<bool> {
     Ok(spi::value(sql, json!({ "id": id }))?.unwrap_or(false))
 }
 
-/// Queued or blocked, and its time has come. What takes something back goes first: it ends harm.
-const DUE: &str = "a.state IN ('queued', 'blocked') AND a.not_before <= clock_timestamp()";
+/// Actions that were queued after a moment (seconds since the Unix epoch) and are not over, newest first.
+pub fn open_since(at: f64) -> Result<Vec<Action>> {
+    let open: Vec<&str> = State::ALL.iter().filter(|s| !s.settled()).map(|s| s.as_str()).collect();
+    select(
+        "a.queued_at > to_timestamp(($1->>'at')::float8) AND a.state IN (SELECT jsonb_array_elements_text($1->'open')) ORDER BY a.id DESC",
+        json!({ "at": at.to_string().replace("inf", "Infinity"), "open": open }),
+    )
+}
+
+/// Queued or blocked, and its time has come. What takes something back goes first: it ends harm. Nothing is put off by more than an
+/// hour, so what lies further ahead was put off by a clock that was set back since.
+const DUE: &str = "a.state IN ('queued', 'blocked') \
+                   AND (a.not_before <= clock_timestamp() OR a.not_before > clock_timestamp() + interval '2 hours')";
 
 /// An action waits for the builder.
 pub fn any_due() -> Result<bool> {
@@ -156,7 +167,8 @@ pub fn next_due() -> Result<Option<Action>> {
 
 /// Running actions whose last look is over; none of them has a process when the caller is the only builder.
 pub fn left_behind() -> Result<Vec<Action>> {
-    select("a.state = 'building' AND a.not_before <= clock_timestamp() ORDER BY a.id", json!({}))
+    let over = "(a.not_before <= clock_timestamp() OR a.not_before > clock_timestamp() + interval '2 hours')";
+    select(&format!("a.state = 'building' AND {over} ORDER BY a.id"), json!({}))
 }
 
 /// Actions that somebody may still wait for, blocked ones not included: they need a person.
@@ -216,34 +228,6 @@ pub fn postpone(id: i64, seconds: f64, reason: Option<&str>, guard: Option<&Valu
                WHERE id = ($1->>'id')::bigint";
     spi::execute(sql, json!({ "id": id, "seconds": seconds, "reason": reason, "guard": guard }))?;
     Ok(())
-}
-
-/// Figures about the actions that the guard wants.
-#[derive(Clone, Debug, Deserialize)]
-pub struct History {
-    pub started_last_hour: usize,
-    /// How long ago an index of the same definition was taken back, seconds.
-    pub reverted_s_ago: Option<f64>,
-    /// `disable_system()` was called: why.
-    pub disabled: Option<String>,
-    /// The index is protected.
-    pub protected: bool,
-}
-
-/// See [`History`]; `index_id` where the index is there already.
-pub fn history(table_id: u32, definition: &str, index_id: Option<u32>, index_schema: &str, index_name: &str) -> Result<History> {
-    let sql = "SELECT (SELECT count(*) FROM indexpilot.actions WHERE started_at > clock_timestamp() - interval '1 hour') \
-                 AS started_last_hour, \
-               (SELECT extract(epoch FROM clock_timestamp() - max(coalesce(d.finished_at, c.verified_at)))::float8 \
-                FROM indexpilot.actions c LEFT JOIN indexpilot.actions d ON d.reverts = c.id AND d.state = 'done' \
-                WHERE c.kind = 'create' AND c.state = 'reverted' AND c.table_id = ($1->>'table_id')::oid \
-                  AND c.definition = $1->>'definition') AS reverted_s_ago, \
-               (SELECT coalesce(disabled_reason, 'no reason was given') FROM indexpilot.control WHERE disabled) AS disabled, \
-               EXISTS (SELECT 1 FROM indexpilot.protected_indexes p WHERE p.index_id = ($1->>'index_id')::oid \
-                 OR (p.index_schema = ($1->>'index_schema')::name AND p.index_name = ($1->>'index_name')::name)) AS protected";
-    let args = json!({ "table_id": table_id, "definition": definition, "index_id": index_id,
-        "index_schema": index_schema, "index_name": index_name });
-    spi::row(sql, args)?.ok_or_else(|| Error::internal("no figures about the actions"))
 }
 
 /// Notes that the action's index appeared or went, which begins a new span of measurements at that very moment.

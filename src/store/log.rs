@@ -57,6 +57,21 @@ pub fn get(id: i64) -> Result<Option<Logged>> {
     spi::row("SELECT * FROM indexpilot.mutation_log WHERE id = ($1->>'id')::bigint", json!({ "id": id }))
 }
 
+/// A row of the log with its number.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Numbered {
+    pub id: i64,
+    #[serde(flatten)]
+    pub logged: Logged,
+}
+
+/// Mutations after a moment (seconds since the Unix epoch), oldest first.
+pub fn after(at: f64) -> Result<Vec<Numbered>> {
+    let sql = "SELECT * FROM indexpilot.mutation_log WHERE logged_at > to_timestamp(($1->>'at')::float8) ORDER BY id";
+    // As a text, because no number of a document is infinite.
+    spi::rows(sql, json!({ "at": at.to_string().replace("inf", "Infinity") }))
+}
+
 /// Marks a mutation as taken back by another one.
 pub fn mark_undone(id: i64, by: i64) -> Result<()> {
     spi::execute(
@@ -64,4 +79,10 @@ pub fn mark_undone(id: i64, by: i64) -> Result<()> {
         json!({ "id": id, "by": by }),
     )?;
     Ok(())
+}
+
+/// A moment (seconds since the Unix epoch) in words.
+pub fn shown(at: f64) -> Result<String> {
+    let sql = "SELECT to_timestamp(($1->>'at')::float8)::text AS at";
+    Ok(spi::value(sql, json!({ "at": at.to_string().replace("inf", "Infinity") }))?.unwrap_or_default())
 }

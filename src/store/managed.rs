@@ -3,6 +3,7 @@
 use super::action::Action;
 use crate::pg::error::Result;
 use crate::pg::spi;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The index of the action exists and is ours.
@@ -30,11 +31,18 @@ pub fn find(tag: Option<&str>, index_schema: &str, index_name: &str) -> Result<O
     spi::value(sql, json!({ "tag": tag, "schema": index_schema, "name": index_name }))
 }
 
-/// Size of all indexes of ours that are still there, bytes.
-pub fn bytes() -> Result<u64> {
-    let sql = "SELECT coalesce(sum(pg_relation_size(c.oid)), 0)::bigint AS bytes FROM indexpilot.managed_indexes m \
+/// Indexes of ours that are still there.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Sum {
+    pub number: usize,
+    pub bytes: u64,
+}
+
+/// See [`Sum`].
+pub fn sum() -> Result<Sum> {
+    let sql = "SELECT count(c.oid) AS number, coalesce(sum(pg_relation_size(c.oid)), 0)::bigint AS bytes FROM indexpilot.managed_indexes m \
                JOIN pg_namespace n ON n.nspname = m.index_schema \
                JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = m.index_name AND c.relkind = 'i' \
                WHERE m.dropped_at IS NULL";
-    Ok(spi::value(sql, Value::Null)?.unwrap_or(0))
+    Ok(spi::row(sql, Value::Null)?.unwrap_or_default())
 }

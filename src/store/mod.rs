@@ -8,6 +8,7 @@ pub mod control;
 pub mod estimate;
 pub mod exchange;
 pub mod genome;
+pub mod guard;
 pub mod log;
 pub mod managed;
 pub mod measure;

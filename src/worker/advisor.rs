@@ -10,6 +10,7 @@ use crate::whatif::cache::{self, Surroundings};
 use crate::whatif::{self, Expressions, Parameter, Sample};
 use crate::{guc, store};
 use indexpilot_core::effort::Rate;
+use indexpilot_core::guard::SKEW_S;
 use indexpilot_core::model::{Bytes, Catalog, Query, RelId, WriteRates};
 use indexpilot_core::profile::failure_text;
 use indexpilot_core::{candidate, ddl, select, workload};
@@ -515,7 +516,7 @@ pub fn tick() -> Result<()> {
     }
     bgworker::transaction("indexpilot: analysing the workload", || {
         let control = store::control::get()?;
-        let due = control.analysed_s_ago.is_none_or(|s| s >= guc::select_interval().as_secs_f64());
+        let due = control.analysed_s_ago.is_none_or(|s| s >= guc::select_interval().as_secs_f64() || s < -SKEW_S);
         if control.disabled || !due { Ok(()) } else { analyze_by_itself() }
     })
 }

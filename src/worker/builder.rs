@@ -2,8 +2,7 @@
 //! left, then carries out due actions one after the other, then ends.
 
 use super::state::{self, Role};
-use super::{canary, outcome};
-use super::{enter, flush};
+use super::{canary, enter, flush, outcome, safeguard};
 use crate::apply::facts::{self, Table};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Failure};
@@ -221,7 +220,8 @@ fn review(action: &Action) -> Result<Option<Cleared>> {
         (Kind::Reindex, None) => return give_up(action, "the index does not exist any more"),
         (Kind::Drop, None) => action.statement.clone(),
     };
-    let findings = guard::review(&facts_of(action, &table)?, &guard_config());
+    let index_bytes = index.as_ref().map(|i| i.bytes);
+    let findings = safeguard::review(action, &table, index_bytes)?;
     let document = serde_json::to_value(&findings)?;
     let why = guard::decisive(&findings).map(|f| format!("{}: {}", f.rule, f.detail)).unwrap_or_default();
     match guard::outcome(&findings) {
@@ -271,51 +271,6 @@ fn unfit(action: &Action) -> Result<Option<String>> {
         return Ok(Some(format!("the name {} is taken by another relation", action.index_name)));
     }
     Ok(None)
-}
-
-fn facts_of(action: &Action, table: &Table) -> Result<guard::Facts> {
-    let history = action::history(action.table_id, &action.definition, action.index_id, &action.index_schema, &action.index_name)?;
-    let around = facts::surroundings(action.table_id)?;
-    Ok(guard::Facts {
-        explicit: action.explicit(),
-        reverts: action.reverts.is_some(),
-        disabled: history.disabled,
-        started_last_hour: history.started_last_hour,
-        oldest_transaction_s: around.oldest_transaction_s,
-        prepared_on_table: around.prepared_on_table,
-        oldest_prepared_s: around.oldest_prepared_s,
-        running_ddl: around.running_ddl,
-        wraparound_vacuum: around.wraparound_vacuum,
-        indexes_on_table: table.indexes,
-        estimated_bytes: action.estimated_bytes.unwrap_or(0),
-        free_bytes: facts::free_bytes(action.table_id)?,
-        managed_bytes: managed::bytes()?,
-        reverted_s_ago: history.reverted_s_ago,
-        table_refused: table.refused.clone(),
-        protected: history.protected,
-        replica_lag_bytes: around.replica_lag_bytes,
-        ..guard::Facts::new(action.kind, around.server_version)
-    })
-}
-
-/// The limits of the guard, from the settings.
-pub fn guard_config() -> guard::Config {
-    guard::Config {
-        mode: match guc::mode() {
-            guc::Mode::Off => guard::Mode::Off,
-            guc::Mode::Observe => guard::Mode::Observe,
-            guc::Mode::Advise => guard::Mode::Advise,
-            guc::Mode::Apply => guard::Mode::Apply,
-        },
-        apply: guc::apply(),
-        max_actions_per_hour: guc::guard_max_actions_per_hour(),
-        max_transaction_age_s: guc::guard_max_transaction_age().as_secs_f64(),
-        max_indexes_per_table: guc::guard_max_indexes_per_table(),
-        free_disk_factor: guc::guard_free_disk_factor(),
-        cooldown_s: guc::guard_cooldown().as_secs_f64(),
-        storage_budget: guc::select_storage_budget(),
-        max_replica_lag: None,
-    }
 }
 
 fn give_up(action: &Action, why: &str) -> Result<Option<Cleared>> {

@@ -2,7 +2,7 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter, flush, judge, observe, profile, trial};
+use super::{advisor, builder, enter, flush, judge, observe, profile, safeguard, trial};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
@@ -37,16 +37,19 @@ fn visit(database: Oid) {
     capture::register_database(database);
     // Each step has transactions of its own, and one that fails does not keep the others from being taken.
     step("compare hidden indexes", trial::reconcile_all);
+    step("watch running builds", safeguard::watch);
     step("ask for the builder", || ask_for_builder(database));
     step("flush", flush::by_itself);
     step("profile", profile::by_itself);
     step("verify", judge::run);
     step("observe", observe::run);
+    step("watch running builds", safeguard::watch);
     step("advise", advisor::tick);
     step("forget old analyses", || {
         bgworker::transaction("indexpilot: forgetting old analyses", || store::analysis::retain(guc::capture_retention()))
     });
     step("ask for the builder", || ask_for_builder(database));
+    state::visited(database);
 }
 
 /// Wakes the builder when an action is due, when one was left behind by a process that died, or when something is to be removed.

@@ -1,7 +1,7 @@
 //! What follows a decision: guarding it, queueing its action, approving, rejecting, cancelling, taking back.
 
 use super::decision::Drawn;
-use super::{builder, explain, outcome, trial};
+use super::{explain, outcome, safeguard, trial};
 use crate::apply::reconcile;
 use crate::apply::{self, facts};
 use crate::pg::error::{Error, Kind, Result};
@@ -9,7 +9,7 @@ use crate::pg::{bgworker, catalog, database, role, time};
 use crate::store::action::{self, New};
 use crate::store::analysis::{self, Recommendation};
 use crate::store::log::{self, Logged, Mutation};
-use crate::store::{genome, managed, protection};
+use crate::store::{genome, protection};
 use crate::{store, worker};
 use indexpilot_core::apply::{Event, Kind as ActionKind, State};
 use indexpilot_core::guard;
@@ -21,35 +21,21 @@ use std::collections::BTreeMap;
 /// Reviews every proposed index; a refusal turns the proposal into a rejected decision with the rule as its reason. What only time
 /// cures is looked at again by the builder.
 pub fn guard(drawn: &mut [Drawn]) -> Result<()> {
-    let config = builder::guard_config();
-    let mut added: BTreeMap<u32, usize> = BTreeMap::new();
+    let config = safeguard::config();
+    let mut added: BTreeMap<u32, safeguard::Added> = BTreeMap::new();
+    let mut in_all = safeguard::Added::default();
     for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
         let r = &mut d.recommendation;
         let Some(table) = facts::table(r.table_id)? else { continue };
-        let name = r.index_name.clone().unwrap_or_default();
-        let history = action::history(r.table_id, &r.definition, None, &r.table_schema, &name)?;
-        let around = facts::surroundings(r.table_id)?;
-        let more = added.entry(r.table_id).or_default();
-        let findings = guard::review(
-            &guard::Facts {
-                disabled: history.disabled,
-                indexes_on_table: table.indexes + *more,
-                estimated_bytes: r.estimated_bytes.max(0) as u64,
-                free_bytes: facts::free_bytes(r.table_id)?,
-                managed_bytes: managed::bytes()?,
-                reverted_s_ago: history.reverted_s_ago,
-                table_refused: table.refused.clone(),
-                protected: history.protected,
-                ..guard::Facts::new(ActionKind::Create, around.server_version)
-            },
-            &config,
-        );
+        let on_table = added.entry(r.table_id).or_default();
+        let findings = guard::review(&safeguard::lasting(r, &table, on_table, &in_all)?, &config);
         if let Some(refusal) = findings.iter().find(|f| stands(f)) {
             r.state = "rejected".into();
             r.reason = refusal.rule.into();
             r.reason_detail = format!("{}; without that: {}", refusal.detail, r.reason_detail);
         } else {
-            *more += 1;
+            on_table.add(r.estimated_bytes);
+            in_all.add(r.estimated_bytes);
         }
         r.guard = serde_json::to_value(&findings)?;
     }
@@ -164,7 +150,7 @@ pub fn cancel(id: i64) -> Result<bool> {
 }
 
 /// What a rollback of a mutation means.
-enum Undo {
+pub(super) enum Undo {
     Drop {
         statement: String,
     },
@@ -177,19 +163,25 @@ enum Undo {
     Disable {
         disabled: bool,
     },
-    /// Of an index, whether the planner may use it.
+    /// Of an index, if it is still there, whether the planner may use it.
     Visible {
-        index: u32,
+        index: Option<u32>,
         visible: bool,
     },
 }
 
 /// Takes a mutation back and returns the number of the mutation that says so.
 pub fn rollback(id: i64) -> Result<i64> {
-    let logged = mutation(id)?;
+    let by = take_back(id, &mutation(id)?, &format!("rollback of mutation {id}"))?;
+    log::mark_undone(id, by)?;
+    Ok(by)
+}
+
+/// Brings back what was before a mutation, whether or not it was taken back already, and logs that.
+pub(super) fn take_back(id: i64, logged: &Logged, cause: &str) -> Result<i64> {
     let m = &logged.mutation;
-    let cause = format!("rollback of mutation {id}");
-    let action_id = match undo(id, &logged)? {
+    let cause = cause.to_owned();
+    let action_id = match undo(id, logged)? {
         Undo::Drop { statement } => Some(queue_index(m, ActionKind::Drop, &statement, &cause)?),
         Undo::Create { statement } => Some(queue_index(m, ActionKind::Create, &statement, &cause)?),
         Undo::Express { enabled } => {
@@ -201,6 +193,10 @@ pub fn rollback(id: i64) -> Result<i64> {
             None
         }
         Undo::Visible { index, visible } => {
+            let index = index.ok_or_else(|| {
+                let name = m.index_name.clone().unwrap_or_default();
+                Error::new(Kind::UndefinedObject, format!("index \"{name}\" does not exist any more"))
+            })?;
             if visible {
                 trial::show(index, Some(&cause))?
             } else {
@@ -209,7 +205,7 @@ pub fn rollback(id: i64) -> Result<i64> {
             None
         }
     };
-    let by = log::append(&Mutation {
+    log::append(&Mutation {
         mutation: "rollback".into(),
         cause,
         action_id,
@@ -220,18 +216,19 @@ pub fn rollback(id: i64) -> Result<i64> {
         recommendation_id: None,
         details: json!({ "mutation": id }),
         ..m.clone()
-    })?;
-    log::mark_undone(id, by)?;
-    Ok(by)
+    })
 }
 
 /// What [`rollback`] would run, and what it would mean.
 pub fn rollback_preview(id: i64) -> Result<(String, String)> {
-    let logged = mutation(id)?;
+    preview_of(id, &mutation(id)?)
+}
+
+pub(super) fn preview_of(id: i64, logged: &Logged) -> Result<(String, String)> {
     let m = &logged.mutation;
     let index = m.index_name.clone().unwrap_or_default();
     let table = format!("{}.{}", m.table_schema.clone().unwrap_or_default(), m.table_name.clone().unwrap_or_default());
-    Ok(match undo(id, &logged)? {
+    Ok(match undo(id, logged)? {
         Undo::Drop { statement } => (
             statement,
             format!(
@@ -274,7 +271,7 @@ fn mutation(id: i64) -> Result<Logged> {
     Ok(logged)
 }
 
-fn undo(id: i64, logged: &Logged) -> Result<Undo> {
+pub(super) fn undo(id: i64, logged: &Logged) -> Result<Undo> {
     let m = &logged.mutation;
     let flag = |key: &str| m.before.as_ref().and_then(|b| b.get(key)).and_then(serde_json::Value::as_bool);
     let kind = if m.mutation == "rollback" { inverse(m) } else { m.mutation.as_str() };
@@ -286,9 +283,7 @@ fn undo(id: i64, logged: &Logged) -> Result<Undo> {
         ("hide_index" | "show_index", _) => {
             let schema = m.details.get("index_schema").and_then(serde_json::Value::as_str).unwrap_or_default();
             let name = m.index_name.clone().unwrap_or_default();
-            let index = catalog::oid_of(schema, &name)?
-                .ok_or_else(|| Error::new(Kind::UndefinedObject, format!("index \"{schema}.{name}\" does not exist any more")))?;
-            Ok(Undo::Visible { index, visible: kind == "hide_index" })
+            Ok(Undo::Visible { index: catalog::oid_of(schema, &name)?, visible: kind == "hide_index" })
         }
         (other, _) => Err(Error::new(Kind::NotSupported, format!("mutation {id} cannot be taken back"))
             .detail(format!("A mutation of kind {other} has nothing to take back."))),

@@ -1,5 +1,6 @@
 //! From shared memory to the tables: what capture counted and sampled.
 
+use super::state;
 use crate::pg::database::current;
 use crate::pg::error::Result;
 use crate::pg::{bgworker, text};
@@ -100,6 +101,9 @@ pub fn by_itself() -> Result<()> {
     let retained = bgworker::transaction("indexpilot: deleting old parts of the workload", || {
         if workload::try_flush_lock() { workload::retain(guc::capture_retention()) } else { Ok(()) }
     });
+    if flushed.is_ok() {
+        state::flushed(current());
+    }
     flushed.and(joined).and(retained)
 }
 

@@ -9,6 +9,7 @@ use crate::pg::bgworker::{self, transaction};
 use crate::pg::error::{Error, Kind as ErrorKind, Result};
 use crate::pg::spi;
 use crate::store::action::{self, Action};
+use crate::store::guard as noted;
 use crate::store::log::{self, Mutation};
 use crate::store::managed;
 use indexpilot_core::apply::{Event, Kind, OnDisk, State, Step, backoff_s};
@@ -44,9 +45,16 @@ pub fn conclude(action: &Action, attempt: Option<Attempt>) -> Result<()> {
             class: Class::Transient,
         }),
     };
+    // What the guard had interrupted is no fault of the action: it is queued again, and the attempt does not count.
+    let cancelled = failure.as_ref().is_some_and(|f| f.class == Class::Cancelled);
+    let (stop, stops) = transaction("indexpilot: looking for the guard's wishes", || {
+        let stop = if cancelled { noted::stop_of(action.id, action.attempts)? } else { None };
+        Ok((stop, noted::stops(action.id)?))
+    })?;
+    let attempts = action.attempts.saturating_sub(stops).max(1);
     for _ in 0..MAX_REMOVALS {
         let look = transaction("indexpilot: comparing an action with the catalog", || look(action))?;
-        let step = indexpilot_core::apply::reconcile(action.kind, action.state, look.on_disk, action.attempts, MAX_ATTEMPTS);
+        let step = indexpilot_core::apply::reconcile(action.kind, action.state, look.on_disk, attempts, MAX_ATTEMPTS);
         let event = match step {
             Step::Nothing | Step::Remove => return Ok(()),
             Step::Record(event) | Step::RemoveThen(event) => event,
@@ -55,6 +63,9 @@ pub fn conclude(action: &Action, attempt: Option<Attempt>) -> Result<()> {
             if failure.is_none() && matches!(event, Event::Retry | Event::Fail) {
                 let message = "the command ended without an error, but the index is not as it should be";
                 failure = Some(Failure { error: Error::internal(message), class: Class::Transient });
+            }
+            if let (Some(stop), Event::Retry | Event::Fail) = (&stop, event) {
+                return transaction("indexpilot: postponing an action", || defer(action, stop, seconds));
             }
             let event = by_class(event, failure.as_ref());
             return transaction("indexpilot: recording the outcome of an action", || {
@@ -224,6 +235,21 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
     Ok(())
 }
 
+/// The guard had the attempt interrupted; the next one is later each time. In a transaction.
+fn defer(action: &Action, stop: &noted::Stop, seconds: Option<f64>) -> Result<()> {
+    let again = backoff_s(stop.stops);
+    let why = format!("{}: {}", stop.rule, stop.detail);
+    if action::transition(action.id, action.state, Event::Retry)?.is_none() {
+        return Err(Error::new(ErrorKind::InUse, format!("action {} was changed by somebody else", action.id)));
+    }
+    action::postpone(action.id, again, Some(&why), None)?;
+    noted::count_stop(action.id, stop)?;
+    let details = json!({ "attempt": action.attempts, "seconds": seconds, "reason": why, "retry_in_s": again });
+    log::append(&Mutation { details, ..about(action, "action_interrupted") })?;
+    pgrx::log!("indexpilot: guard: action {} was interrupted and is tried again in {again:.0} s: {why}", action.id);
+    Ok(())
+}
+
 /// The action is blocked; the row has the reason already. In a transaction.
 pub fn record_blocked(action: &Action, why: &str) -> Result<()> {
     action::transition(action.id, action.state, Event::Block)?;
@@ -306,6 +332,13 @@ pub fn process_lives(pid: Option<i32>) -> Result<bool> {
                    AND datname = current_database() AND backend_type = 'indexpilot builder') AS lives";
         Ok(spi::value(sql, json!({ "pid": pid }))?.unwrap_or(false))
     })
+}
+
+/// Interrupts the builder with that process id while it builds, and not while it records what it built. In a transaction.
+pub fn interrupt_build(pid: Option<i32>) -> Result<bool> {
+    let sql = "SELECT pg_cancel_backend(p.pid) AS sent FROM pg_stat_progress_create_index p JOIN pg_stat_activity a ON a.pid = p.pid \
+               WHERE p.pid = ($1->>'pid')::integer AND p.datname = current_database() AND a.backend_type = 'indexpilot builder'";
+    Ok(spi::value(sql, json!({ "pid": pid }))?.unwrap_or(false))
 }
 
 /// Interrupts the builder with that process id; it concludes the action itself. `false` when it is gone. In a transaction.

@@ -26,6 +26,9 @@ shared! {
         holds: AtomicU32,
         worker: AtomicI32,
         builder: AtomicI32,
+        /// When the last visit ended, and when what was captured was last written; milliseconds since the Unix epoch, 0 for never.
+        visited_ms: AtomicI64,
+        flushed_ms: AtomicI64,
     }
 }
 
@@ -90,6 +93,8 @@ impl State {
         }
         let slot = self.find(database).or_else(|| {
             let free = self.slots.iter().find(|s| s.database.load(SeqCst) == 0)?;
+            free.visited_ms.store(0, SeqCst);
+            free.flushed_ms.store(0, SeqCst);
             free.database.store(database.to_u32(), SeqCst);
             Some(free)
         });
@@ -235,6 +240,10 @@ pub struct Known {
     pub held: bool,
     pub worker: i32,
     pub builder: i32,
+    /// When the last visit ended, seconds since the Unix epoch.
+    pub visited_at: Option<f64>,
+    /// When what was captured was last written to the tables.
+    pub flushed_at: Option<f64>,
 }
 
 /// All databases that have a slot. Slots that nobody needs are freed on the way.
@@ -267,6 +276,26 @@ fn read(slot: &Slot, database: u32) -> Known {
         held: slot.holds.load(SeqCst) > 0,
         worker: slot.worker.load(SeqCst),
         builder: slot.builder.load(SeqCst),
+        visited_at: time_of(&slot.visited_ms),
+        flushed_at: time_of(&slot.flushed_ms),
+    }
+}
+
+fn time_of(ms: &AtomicI64) -> Option<f64> {
+    Some(ms.load(SeqCst)).filter(|ms| *ms != 0).map(|ms| ms as f64 / 1e3)
+}
+
+/// A visit of the database has ended.
+pub fn visited(database: Oid) {
+    if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
+        slot.visited_ms.store((time::now() * 1e3) as i64, SeqCst);
+    }
+}
+
+/// What was captured in the database has been written to the tables.
+pub fn flushed(database: Oid) {
+    if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
+        slot.flushed_ms.store((time::now() * 1e3) as i64, SeqCst);
     }
 }
 

@@ -1,8 +1,10 @@
 //! The rows of view status: the truth at this moment.
 
+use super::health;
 use crate::pg::error::Result;
-use crate::pg::spi;
+use crate::pg::{spi, time};
 use crate::{capture, guc, store, worker};
+use indexpilot_core::guard::Breaker;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -31,6 +33,8 @@ pub fn rows() -> Result<Vec<Row>> {
     let control = store::control::get()?;
     let c = capture::status();
     add("version", Some(env!("CARGO_PKG_VERSION").into()), "Version of the library");
+    add("sql_version", health::sql_version()?, "Version of the extension's objects in this database");
+    add("capture", Some(guc::capture().to_string()), "Statements of this session are captured");
     add("mode", Some(guc::mode().as_str().into()), "indexpilot.mode");
     add("preloaded", Some(c.active.to_string()), "The library was preloaded, so capture and workers can run");
     add("disabled", Some(control.disabled.to_string()), "disable_system() was called in this database");
@@ -88,6 +92,10 @@ pub fn rows() -> Result<Vec<Row>> {
         Some(here.is_some_and(|k| k.registered).to_string()),
         "A worker found the extension in this database, so it is captured",
     );
+    add("worker_pid", pid(here.map(|k| k.worker)), "Process that visits this database just now");
+    let age = |at: Option<f64>| at.map(|at| format!("{:.0}", (time::now() - at).max(0.0)));
+    add("last_visit_s", age(here.and_then(|k| k.visited_at)), "Seconds since the last visit of a worker ended");
+    add("last_flush_s", age(here.and_then(|k| k.flushed_at)), "Seconds since what was captured was last written to the tables");
     add("builder_pid", pid(here.map(|k| k.builder)), "Process that carries out actions in this database");
     let counts: Option<Counts> = spi::row(
         "SELECT (SELECT pg_catalog.count(*) FROM indexpilot.workload) AS templates,
@@ -127,5 +135,13 @@ pub fn rows() -> Result<Vec<Row>> {
             add(name, Some(value.to_string()), what);
         }
     }
+    let breaker = match health::breaker()? {
+        Breaker::Closed(_) => "closed",
+        Breaker::Open(..) => "open",
+        Breaker::HalfOpen(_) | Breaker::Trying(_) => "half open",
+    };
+    add("circuit_breaker", Some(breaker.into()), "Whether actions are held back because too many in a row went wrong");
+    let unusable = health::figures()?.map(|f| f.unusable_ours.to_string());
+    add("unusable_indexes", unusable, "Unusable indexes of IndexPilot that no action works on");
     Ok(rows)
 }

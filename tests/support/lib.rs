@@ -25,13 +25,14 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + S
 /// Every cluster has its own socket directory, so they can all use the same number.
 const PORT: u16 = 5432;
 
-/// What every cluster is given: no network, no waiting for disks, room for a standby.
+/// What every cluster is given: no network, no waiting for disks, room for a standby, and no heed of what else the machine does.
 const SETTINGS: &str = "\
 listen_addresses = ''
 fsync = off
 log_line_prefix = '%m [%p] %b '
 max_wal_senders = 4
 max_worker_processes = 16
+indexpilot.guard_max_load = 0
 ";
 
 /// A cluster to be.

@@ -1,4 +1,4 @@
-//! Rules about the switches and the pace: what people have set, not what the server is doing.
+//! Rules about the switches: what people have set, not what the server is doing.
 
 use super::{Config, Facts, Finding, Mode, pass, wait};
 
@@ -29,14 +29,5 @@ pub(super) fn apply(_facts: &Facts, config: &Config) -> Finding {
     match config.apply {
         true => pass("apply", "indexpilot.apply is on"),
         false => wait("apply", "indexpilot.apply is off"),
-    }
-}
-
-/// Not too many actions an hour. What takes an action back is not counted against it: harm must not last for an hour.
-pub(super) fn rate_limit(facts: &Facts, config: &Config) -> Finding {
-    let detail = format!("{} of {} actions were started in the last hour", facts.started_last_hour, config.max_actions_per_hour);
-    match facts.started_last_hour < config.max_actions_per_hour || facts.reverts {
-        true => pass("rate_limit", detail),
-        false => wait("rate_limit", detail),
     }
 }

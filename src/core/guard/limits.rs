@@ -1,6 +1,12 @@
 //! Rules about size, number, history and fitness: mostly what only a person can change.
 
 use super::{Config, Facts, Finding, mb, pass, refuse, wait};
+use crate::model::Bytes;
+
+/// Indexes that take less than this together are no burden, whatever the size of their table.
+const SMALL_INDEXES: Bytes = 16 << 20;
+/// Fewer writes than these say nothing about how a table is used.
+const FEW_WRITES: u64 = 1000;
 
 /// Every index of the table counts, whoever made it.
 pub(super) fn index_cap(facts: &Facts, config: &Config) -> Finding {
@@ -57,19 +63,46 @@ pub(super) fn replica_lag(facts: &Facts, config: &Config) -> Finding {
     }
 }
 
-/// What was taken back is not built again at once by the worker; a person who asks for it has a reason.
-pub(super) fn cooldown(facts: &Facts, config: &Config) -> Finding {
-    let rule = "cooldown";
-    match facts.reverted_s_ago {
-        Some(ago) if facts.adds() && ago < config.cooldown_s => {
-            let detail =
-                format!("the same index was taken back {ago:.0} s ago; the cool-down ends in {:.0} s", config.cooldown_s - ago);
-            if facts.explicit { pass(rule, format!("{detail}, but somebody asked for it by a call")) } else { wait(rule, detail) }
-        }
-        Some(ago) => {
-            pass(rule, format!("the same index was taken back {ago:.0} s ago, the cool-down is {:.0} s", config.cooldown_s))
-        }
-        None => pass(rule, "the same index was not taken back before"),
+/// The indexes of IndexPilot in this database do not become too many for those who look after them.
+pub(super) fn index_total(facts: &Facts, config: &Config) -> Finding {
+    let rule = "index_total";
+    let detail = format!("IndexPilot has {} indexes in this database, the limit is {}", facts.managed_indexes, config.max_indexes);
+    match !facts.adds() || facts.managed_indexes < config.max_indexes {
+        true => pass(rule, detail),
+        false => refuse(rule, detail),
+    }
+}
+
+/// Indexes that are together much larger than their table cost more memory than they spare. Small ones cost nothing.
+pub(super) fn index_share(facts: &Facts, config: &Config) -> Finding {
+    let rule = "index_share";
+    let after = facts.index_bytes.saturating_add(facts.estimated_bytes);
+    let limit = (facts.table_bytes as f64 * config.max_index_share).max(SMALL_INDEXES as f64);
+    let detail = format!(
+        "with this one the indexes of the table take {}, the table takes {}, the limit is {} times that",
+        mb(after),
+        mb(facts.table_bytes),
+        config.max_index_share
+    );
+    match !facts.adds() || (after as f64) <= limit {
+        true => pass(rule, detail),
+        false => refuse(rule, detail),
+    }
+}
+
+/// Every index is maintained by every write. Where hardly anybody reads, none pays for long. A person who asks for one has a reason.
+pub(super) fn write_overhead(facts: &Facts, config: &Config) -> Finding {
+    let rule = "write_overhead";
+    let (writes, reads) = (facts.table_writes, facts.table_reads);
+    let detail = format!(
+        "{writes} statements wrote to the table and {reads} read it, the limit is {} writes for each",
+        config.max_writes_per_read
+    );
+    let too_many = writes >= FEW_WRITES && writes as f64 > config.max_writes_per_read * reads as f64;
+    match facts.adds() && too_many {
+        true if facts.explicit => pass(rule, format!("{detail}, but somebody asked for it by a call")),
+        true => refuse(rule, detail),
+        false => pass(rule, detail),
     }
 }
 

@@ -4,6 +4,11 @@
 mod control;
 mod limits;
 mod locks;
+mod pace;
+mod window;
+
+pub use pace::{Breaker, Outcome, Past, SKEW_S, breaker, overloaded};
+pub use window::{LocalTime, Window, parse_days, parse_time};
 
 use crate::apply::Kind;
 use crate::model::Bytes;
@@ -53,8 +58,16 @@ pub struct Facts {
     pub server_version: u32,
     /// Why `disable_system()` was called, when it was.
     pub disabled: Option<String>,
-    /// Actions started in this database in the last hour.
-    pub started_last_hour: usize,
+    /// The time in the zone of the maintenance window; needed only where there is one.
+    pub local_time: Option<LocalTime>,
+    /// How long ago actions were started in this database, seconds, those that took something back left out.
+    pub started_s_ago: Vec<f64>,
+    /// How the latest actions of this database went, those that took something back left out.
+    pub history: Vec<Past>,
+    /// Load average of the last minute for each processor; `None` when it cannot be told.
+    pub load_per_core: Option<f64>,
+    /// How long ago an action last waited for the load itself, seconds.
+    pub overloaded_s_ago: Option<f64>,
     /// Age of the oldest other transaction in this database, seconds.
     pub oldest_transaction_s: Option<f64>,
     /// Prepared transactions that hold a lock on the table.
@@ -67,6 +80,16 @@ pub struct Facts {
     pub wraparound_vacuum: bool,
     /// Indexes that the table has.
     pub indexes_on_table: usize,
+    /// Indexes that IndexPilot made in this database and that are still there.
+    pub managed_indexes: usize,
+    /// Size of the table without its indexes, bytes.
+    pub table_bytes: Bytes,
+    /// Size of all indexes of the table, bytes.
+    pub index_bytes: Bytes,
+    /// Captured statements that read the table; updates and deletes do.
+    pub table_reads: u64,
+    /// Captured statements that wrote to the table.
+    pub table_writes: u64,
     /// Estimated size of the index, bytes.
     pub estimated_bytes: Bytes,
     /// Free space where the index would go, bytes; `None` when it cannot be told.
@@ -75,6 +98,8 @@ pub struct Facts {
     pub managed_bytes: Bytes,
     /// How long ago an index of the same definition was taken back, seconds.
     pub reverted_s_ago: Option<f64>,
+    /// How often it was.
+    pub reverted_times: usize,
     /// Why no index may be made on the table; `None` when one may.
     pub table_refused: Option<String>,
     /// The index is in `protected_indexes`.
@@ -92,17 +117,27 @@ impl Facts {
             reverts: false,
             server_version,
             disabled: None,
-            started_last_hour: 0,
+            local_time: None,
+            started_s_ago: Vec::new(),
+            history: Vec::new(),
+            load_per_core: None,
+            overloaded_s_ago: None,
             oldest_transaction_s: None,
             prepared_on_table: 0,
             oldest_prepared_s: None,
             running_ddl: None,
             wraparound_vacuum: false,
             indexes_on_table: 0,
+            managed_indexes: 0,
+            table_bytes: 0,
+            index_bytes: 0,
+            table_reads: 0,
+            table_writes: 0,
             estimated_bytes: 0,
             free_bytes: None,
             managed_bytes: 0,
             reverted_s_ago: None,
+            reverted_times: 0,
             table_refused: None,
             protected: false,
             replica_lag_bytes: None,
@@ -126,10 +161,26 @@ pub struct Config {
     pub mode: Mode,
     /// `indexpilot.apply`
     pub apply: bool,
+    /// `None`: at any time.
+    pub window: Option<Window>,
     pub max_actions_per_hour: usize,
+    pub max_actions_per_day: usize,
+    /// Bad outcomes in a row that open the circuit breaker; 0 = never.
+    pub breaker_failures: usize,
+    /// Seconds.
+    pub breaker_pause_s: f64,
+    /// Load average for each processor; `None` = the load does not matter.
+    pub max_load: Option<f64>,
+    /// Seconds.
+    pub load_cooldown_s: f64,
     /// Seconds.
     pub max_transaction_age_s: f64,
     pub max_indexes_per_table: usize,
+    /// Indexes of IndexPilot in a database.
+    pub max_indexes: usize,
+    /// Size of all indexes of a table, as a multiple of the table's.
+    pub max_index_share: f64,
+    pub max_writes_per_read: f64,
     /// Multiple of the estimated size that must be free.
     pub free_disk_factor: f64,
     /// Seconds.
@@ -147,16 +198,23 @@ const RULES: &[Rule] = &[
     control::mode,
     control::disabled,
     control::apply,
-    control::rate_limit,
+    window::window,
+    pace::rate_limit,
+    pace::rate_limit_day,
+    pace::circuit_breaker,
+    pace::load,
     locks::old_transactions,
     locks::prepared_transactions,
     locks::running_ddl,
     locks::wraparound_vacuum,
     limits::index_cap,
+    limits::index_total,
+    limits::index_share,
+    limits::write_overhead,
     limits::free_disk,
     limits::storage_budget,
     limits::replica_lag,
-    limits::cooldown,
+    pace::cooldown,
     limits::table_refused,
     limits::protected,
     limits::minor_version,

@@ -6,9 +6,18 @@ fn config() -> Config {
     Config {
         mode: Mode::Apply,
         apply: true,
+        window: None,
         max_actions_per_hour: 30,
+        max_actions_per_day: 100,
+        breaker_failures: 5,
+        breaker_pause_s: 600.0,
+        max_load: Some(4.0),
+        load_cooldown_s: 60.0,
         max_transaction_age_s: 60.0,
         max_indexes_per_table: 12,
+        max_indexes: 50,
+        max_index_share: 3.0,
+        max_writes_per_read: 1000.0,
         free_disk_factor: 2.0,
         cooldown_s: 3600.0,
         storage_budget: Some(1000),
@@ -44,6 +53,10 @@ fn rule_codes_are_distinct() {
     assert_eq!(codes.len(), RULES.len());
 }
 
+fn bad() -> Past {
+    Past { outcome: Outcome::Bad, started_s_ago: 20.0, settled_s_ago: 10.0 }
+}
+
 /// A rule, what makes it object, and how far.
 type Case = (&'static str, fn(&mut Facts, &mut Config), Verdict);
 
@@ -53,17 +66,36 @@ fn each_rule_can_stop_an_action() {
         ("mode", |_, c| c.mode = Mode::Off, Verdict::Wait),
         ("disabled", |f, _| f.disabled = Some("release day".into()), Verdict::Wait),
         ("apply", |_, c| c.apply = false, Verdict::Wait),
-        ("rate_limit", |f, _| f.started_last_hour = 30, Verdict::Wait),
+        ("window", |_, c| c.window = Window::new("22:00", "23:00", ""), Verdict::Wait),
+        (
+            "window",
+            |f, c| (f.local_time, c.window) = (Some(LocalTime { day: 1, minute: 720 }), Window::new("22:00", "06:00", "")),
+            Verdict::Wait,
+        ),
+        ("rate_limit", |f, _| f.started_s_ago = vec![10.0; 30], Verdict::Wait),
+        ("rate_limit", |_, c| c.max_actions_per_hour = 0, Verdict::Wait),
+        ("rate_limit_day", |f, c| (f.started_s_ago, c.max_actions_per_hour) = (vec![10.0; 100], 1000), Verdict::Wait),
+        ("circuit_breaker", |f, _| f.history = vec![bad(); 5], Verdict::Wait),
+        ("load", |f, _| f.load_per_core = Some(4.1), Verdict::Wait),
+        ("load", |f, _| (f.load_per_core, f.overloaded_s_ago) = (Some(0.1), Some(59.0)), Verdict::Wait),
         ("old_transactions", |f, _| f.oldest_transaction_s = Some(61.0), Verdict::Wait),
         ("prepared_transactions", |f, _| f.prepared_on_table = 1, Verdict::Wait),
         ("prepared_transactions", |f, _| f.oldest_prepared_s = Some(90.0), Verdict::Wait),
         ("running_ddl", |f, _| f.running_ddl = Some("CREATE INDEX by process 1".into()), Verdict::Wait),
         ("wraparound_vacuum", |f, _| f.wraparound_vacuum = true, Verdict::Wait),
         ("index_cap", |f, _| f.indexes_on_table = 12, Verdict::Refuse),
+        ("index_total", |f, _| f.managed_indexes = 50, Verdict::Refuse),
+        (
+            "index_share",
+            |f, c| (f.table_bytes, f.index_bytes, c.storage_budget) = (10 << 20, (30 << 20) + 1, None),
+            Verdict::Refuse,
+        ),
+        ("write_overhead", |f, _| (f.table_writes, f.table_reads) = (2001, 2), Verdict::Refuse),
         ("free_disk", |f, _| (f.estimated_bytes, f.free_bytes) = (100, Some(199)), Verdict::Wait),
         ("storage_budget", |f, _| (f.managed_bytes, f.estimated_bytes) = (901, 100), Verdict::Refuse),
         ("replica_lag", |f, _| f.replica_lag_bytes = Some(1001), Verdict::Wait),
         ("cooldown", |f, _| f.reverted_s_ago = Some(3599.0), Verdict::Wait),
+        ("cooldown", |f, _| (f.reverted_s_ago, f.reverted_times) = (Some(4.0 * 3600.0 - 1.0), 3), Verdict::Wait),
         ("table_refused", |f, _| f.table_refused = Some("it is partitioned".into()), Verdict::Refuse),
         ("protected", |f, _| (f.kind, f.protected) = (Kind::Drop, true), Verdict::Refuse),
         ("minor_version", |f, _| f.server_version = 140_003, Verdict::Refuse),
@@ -99,12 +131,48 @@ fn a_call_acts_below_mode_apply_but_not_when_off() {
 fn a_revert_is_not_held_back_by_limits_on_growth() {
     let mut facts = Facts::new(Kind::Drop, 150_001);
     facts.reverts = true;
-    facts.started_last_hour = 1000;
+    facts.started_s_ago = vec![1.0; 1000];
+    facts.history = vec![bad(); 9];
+    facts.load_per_core = Some(99.0);
+    facts.managed_indexes = 1000;
+    facts.index_bytes = 1 << 40;
+    facts.table_writes = 1 << 40;
     facts.indexes_on_table = 100;
     facts.managed_bytes = 10_000;
     facts.free_bytes = Some(0);
     facts.replica_lag_bytes = Some(1 << 40);
     facts.table_refused = Some("it is partitioned".into());
+    let config = Config { window: Window::new("22:00", "23:00", ""), max_actions_per_day: 0, ..config() };
+    assert_eq!(outcome(&review(&facts, &config)), Verdict::Pass);
+}
+
+#[test]
+fn who_asks_by_a_call_is_held_back_by_the_machine_but_not_by_the_past() {
+    let mut facts = Facts { explicit: true, reverted_s_ago: Some(1.0), history: vec![bad(); 9], ..create() };
+    (facts.table_writes, facts.table_reads) = (1 << 30, 0);
+    assert_eq!(outcome(&review(&facts, &config())), Verdict::Pass);
+    facts.load_per_core = Some(99.0);
+    assert_eq!(outcome(&review(&facts, &config())), Verdict::Wait);
+}
+
+#[test]
+fn few_writes_and_small_indexes_say_nothing() {
+    let mut facts = create();
+    (facts.table_writes, facts.table_reads) = (999, 0);
+    (facts.table_bytes, facts.index_bytes) = (8192, 1 << 20);
+    assert_eq!(outcome(&review(&facts, &config())), Verdict::Pass);
+}
+
+#[test]
+fn a_clock_that_was_set_back_holds_nothing_back() {
+    let facts = Facts {
+        reverted_s_ago: Some(-1e8),
+        reverted_times: 3,
+        started_s_ago: vec![-1e8; 500],
+        overloaded_s_ago: Some(-1e8),
+        load_per_core: Some(0.1),
+        ..create()
+    };
     assert_eq!(outcome(&review(&facts, &config())), Verdict::Pass);
 }
 
