@@ -11,6 +11,8 @@ EXPLAIN (COSTS OFF) SELECT id FROM shop.seen WHERE a = 1;
 EXPLAIN (COSTS OFF) UPDATE shop.seen SET a = 2 WHERE a = 1;
 EXPLAIN (COSTS OFF) SELECT id FROM shop.seen WHERE b = 1;
 SELECT index_id::regclass, index_schema, table_name, state, reason, actor = session_user AS mine, action_id, index_bytes > 0 AS sized FROM indexpilot.hidden_indexes;
+SELECT value FROM indexpilot.status WHERE name = 'hidden_indexes';
+SELECT state, detail FROM indexpilot.health_check() WHERE name = 'hidden_indexes';
 -- twice is once
 SELECT indexpilot.hide_index('shop.seen_a') IS NULL AS hidden_already;
 -- names are the server's
@@ -73,6 +75,22 @@ SET ROLE trial_stranger;
 SELECT indexpilot.hide_index('shop.seen_a') > 0 AS hidden;
 SELECT indexpilot.show_index('shop.seen_a') > 0 AS shown;
 RESET ROLE;
+-- trials: one at a time, over when they are ended, and what was not kept stays hidden
+SELECT indexpilot.start_trial('shop.seen_a', 'shop."Seen ""B"""', 60);
+SELECT indexpilot.start_trial('shop.seen_a', 'shop.parts1_a_idx', 10);
+SELECT indexpilot.start_trial('shop.parts_a');
+SELECT indexpilot.start_trial(NULL);
+SELECT indexpilot.start_trial('shop.seen_a', 'shop."Seen ""B"""', 10) AS trial \gset
+SELECT index_name, state, share_from, share_until, arm FROM indexpilot.index_trial ORDER BY arm;
+SELECT kind, table_name, index_a, index_b, percent, ended_at, outcome FROM indexpilot.trials;
+SELECT count(*) AS hidden FROM indexpilot.hidden_indexes;
+SELECT indexpilot.start_trial('shop.seen_pkey') AS second;
+SELECT indexpilot.end_trial(:trial, 'c');
+SELECT indexpilot.end_trial(:trial, 'a');
+SELECT indexpilot.end_trial(:trial);
+SELECT index_name, state, reason ~ '^trial [0-9]+ did not keep it$' AS says_why FROM indexpilot.hidden_indexes;
+SELECT outcome ~ 'keeping a$' AS ended FROM indexpilot.trials;
+SELECT count(*) AS measured FROM indexpilot.trial_report(:trial);
 DROP TABLE shop.seen, shop.parts;
 DROP OWNED BY trial_stranger;
 DROP ROLE trial_stranger;
