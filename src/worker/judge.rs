@@ -1,15 +1,19 @@
 //! verify: looks at every built index whose time has come, gives the verdict, and queues the drop of what did harm.
 
+use crate::apply::reconcile;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
 use crate::pg::time;
 use crate::store::action::{self, Action, NOBODY, New};
+use crate::store::comparison;
 use crate::store::log::{self, Mutation};
 use crate::store::measure;
 use crate::store::verification::{self, Verification};
+use crate::worker::{canary, trial};
 use crate::{guc, worker};
 use indexpilot_core::apply::{Event, Kind, State};
-use indexpilot_core::verify::{Config, Judgement, Verdict, judge};
+use indexpilot_core::trial::Arm;
+use indexpilot_core::verify::{Config, Judgement, Measured, Role, Verdict, judge};
 use pgrx::spi::quote_qualified_identifier;
 use serde_json::json;
 
@@ -24,7 +28,11 @@ pub fn run() -> Result<()> {
 }
 
 fn look(action: &Action) -> Result<()> {
+    let canary = canary::of_action(action)?;
     if !guc::verify() {
+        if let Some(canary) = canary {
+            canary::finish(canary.id, "indexpilot.verify is off", None)?;
+        }
         action::transition(action.id, action.state, Event::Keep)?;
         return Ok(());
     }
@@ -36,19 +44,46 @@ fn look(action: &Action) -> Result<()> {
     if watched_s < guc::verify_delay().as_secs_f64() {
         return Ok(());
     }
-    let config = Config {
+    let figures = match &canary {
+        Some(canary) => beside_control(canary.id, action.id)?,
+        None => measure::around_action(action.id)?,
+    };
+    let judgement = weigh(action.id, &figures, watched_s)?;
+    match judgement.verdict {
+        Verdict::Pending => Ok(()),
+        Verdict::Kept | Verdict::Neutral => {
+            if let Some(canary) = canary {
+                canary::finish(canary.id, &format!("{}: {}", judgement.verdict.as_str(), judgement.reason), None)?;
+            }
+            keep(action, &judgement)
+        }
+        Verdict::Reverted => revert(action, &judgement),
+    }
+}
+
+/// Of a canary, reads are compared with the transactions of the same time that do not see it. Every write maintains it, whoever sees it,
+/// so writes are compared with those of before.
+fn beside_control(trial_id: i64, action_id: i64) -> Result<Vec<Measured>> {
+    let reads = comparison::measured(trial_id, Arm::A)?.into_iter().filter(|m| m.role != Role::Write);
+    let writes = measure::around_action(action_id)?.into_iter().filter(|m| m.role == Role::Write);
+    Ok(reads.chain(writes).collect())
+}
+
+/// The limits of verify, from the settings.
+pub fn config() -> Config {
+    Config {
         min_calls: guc::verify_min_calls(),
         max_regression: guc::verify_max_regression(),
         confidence: guc::verify_confidence(),
         timeout_s: guc::verify_timeout().as_secs_f64(),
-    };
-    let judgement = judge(&measure::around_action(action.id)?, watched_s, &config);
-    verification::replace(action.id, &rows(action.id, &judgement))?;
-    match judgement.verdict {
-        Verdict::Pending => Ok(()),
-        Verdict::Kept | Verdict::Neutral => keep(action, &judgement),
-        Verdict::Reverted => revert(action, &judgement),
     }
+}
+
+/// Judges an action by these figures, and writes down what they say.
+pub fn weigh(action_id: i64, figures: &[Measured], watched_s: f64) -> Result<Judgement> {
+    let judgement = judge(figures, watched_s, &config());
+    verification::replace(action_id, &rows(action_id, &judgement))?;
+    Ok(judgement)
 }
 
 fn keep(action: &Action, judgement: &Judgement) -> Result<()> {
@@ -59,13 +94,19 @@ fn keep(action: &Action, judgement: &Judgement) -> Result<()> {
     Ok(())
 }
 
-/// The index goes: the drop is queued in the same transaction as the verdict, so neither can be lost without the other.
+/// The index goes: it is hidden, and its drop is queued, in the same transaction as the verdict, so none of these can be lost without
+/// the others. What it does to plans ends with the commit; the drop follows when the guard lets it.
 fn revert(action: &Action, judgement: &Judgement) -> Result<()> {
+    let found = reconcile::tagged(&action.tag)?.into_iter().find(|i| i.table_id == action.table_id);
+    if found.as_ref().is_some_and(|i| !trial::try_lock(i.oid)) {
+        // Somebody is showing or hiding it at this moment; the next visit judges again.
+        return Ok(());
+    }
     if action::transition(action.id, State::Verifying, Event::Revert)?.is_none() {
         return Ok(());
     }
     let index = quote_qualified_identifier(&action.index_schema, &action.index_name);
-    action::enqueue(&New {
+    let drop = action::enqueue(&New {
         kind: Kind::Drop,
         recommendation_id: None,
         reverts: Some(action.id),
@@ -81,6 +122,9 @@ fn revert(action: &Action, judgement: &Judgement) -> Result<()> {
         actor: NOBODY.into(),
         estimated_bytes: None,
     })?;
+    if let Some(found) = found {
+        trial::hide_before_drop(found.oid, drop, "hidden", &format!("verdict: {}", judgement.reason), NOBODY)?;
+    }
     log::append(&Mutation { mutation: "revert_index".into(), cause: judgement.reason.clone(), ..about(action, judgement) })?;
     pgrx::log!("indexpilot: verify: takes index \"{}\" back: {}", action.index_name, judgement.reason);
     worker::wake_after_commit(crate::pg::database::current());
