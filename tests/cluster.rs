@@ -30,6 +30,8 @@ mod capture_texts;
 mod exchange;
 #[path = "cluster/fault.rs"]
 mod fault;
+#[path = "cluster/fault_server.rs"]
+mod fault_server;
 #[path = "cluster/guard.rs"]
 mod guard;
 #[path = "cluster/life.rs"]
