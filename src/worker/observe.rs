@@ -8,7 +8,7 @@ use crate::apply::{self, Class, Failure, reconcile};
 use crate::pg::error::{Error, Kind as ErrorKind, Result};
 use crate::pg::{bgworker, catalog, database, role, time};
 use crate::store::action::{self, Action, New};
-use crate::store::{measure, protection};
+use crate::store::{measure, protection, trial as rows};
 use crate::{guc, worker};
 use indexpilot_core::apply::{Event, Kind, State};
 use indexpilot_core::verify::Verdict;
@@ -78,6 +78,9 @@ fn look(action: &Action) -> Result<()> {
     let Some(index) = index else { return call_off(action, "the index does not exist any more") };
     if !trial::try_lock(index.oid) {
         return Ok(());
+    }
+    if rows::get(index.oid)?.is_none() {
+        return call_off(action, "the index is not hidden any more");
     }
     if guc::verify() {
         let judgement = judge::weigh(action.id, &measure::around_action(action.id)?, time::now() - since)?;
