@@ -76,7 +76,7 @@ static SELECT_STORAGE_BUDGET: GucSetting<i32> = GucSetting::<i32>::new(-1);
 // Indexes on a table rarely pay beyond half of its size; what pays most takes far less.
 static SELECT_STORAGE_SHARE: GucSetting<f64> = GucSetting::<f64>::new(0.5);
 static SELECT_TIME_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
-static SELECT_MIN_GAIN: GucSetting<f64> = GucSetting::<f64>::new(0.05);
+static SELECT_MIN_GAIN: GucSetting<f64> = GucSetting::<f64>::new(0.01);
 static SELECT_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.10);
 
 static APPLY: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -332,7 +332,7 @@ pub fn init() {
     GucRegistry::define_float_guc(
         c"indexpilot.select_min_gain",
         c"Share of a query's cost that an index must save before it is chosen for it.",
-        c"Smaller gains drown in the planner's own error.",
+        c"Smaller gains drown in the planner's own error; of a costly query even one hundredth is worth more than the whole of others.",
         &SELECT_MIN_GAIN,
         0.0,
         1.0,

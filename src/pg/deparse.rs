@@ -80,8 +80,20 @@ unsafe extern "C-unwind" fn visit(tree: *mut pg_sys::Node, context: *mut c_void)
     }
 }
 
-/// The expression in SQL, its columns without the name of the table. Names that are not in pg_catalog have their schema, so that the
-/// text means the same to everybody. `None` when the table is gone or the text is too long.
+/// While it lives, the server spells expressions so that they mean the same to everybody: names that are not in pg_catalog have their
+/// schema, and constants are as pg_dump has them, since what is printed is read elsewhere, under other settings.
+pub(super) fn spelling() -> SettingScope {
+    SettingScope::new(&[
+        (c"search_path", c"pg_catalog, pg_temp"),
+        (c"datestyle", c"ISO"),
+        (c"intervalstyle", c"postgres"),
+        (c"timezone", c"UTC"),
+        (c"extra_float_digits", c"3"),
+        (c"quote_all_identifiers", c"off"),
+    ])
+}
+
+/// The expression in SQL, its columns without the name of the table, in the spelling that means the same to everybody. `None` when the table is gone or the text is too long.
 ///
 /// # Safety
 /// As the module says, and [`indexable`] accepts the expression.
@@ -93,15 +105,7 @@ pub unsafe fn text(expression: *mut pg_sys::Node, rti: i32, table: pg_sys::Oid) 
         if name.is_null() {
             return None;
         }
-        // As pg_dump has it: what is printed here is read elsewhere, under other settings.
-        let _settings = SettingScope::new(&[
-            (c"search_path", c"pg_catalog, pg_temp"),
-            (c"datestyle", c"ISO"),
-            (c"intervalstyle", c"postgres"),
-            (c"timezone", c"UTC"),
-            (c"extra_float_digits", c"3"),
-            (c"quote_all_identifiers", c"off"),
-        ]);
+        let _settings = spelling();
         let copy = pg_sys::copyObjectImpl(expression.cast()).cast::<pg_sys::Node>();
         if rti != 1 {
             pg_sys::ChangeVarNodes(copy, rti, 1, 0);

@@ -6,7 +6,7 @@
 //! The functions that read trees are given what the server's parser returned, which lives as long as the memory context of the call.
 
 use super::error::{Error, Kind, Result};
-use super::{analyse, catalog, compat, node, planner, relinfo, trust};
+use super::{analyse, catalog, compat, deparse, node, planner, relinfo, trust};
 use indexpilot_core::model::{AccessMethod, AttNum, RelId};
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -495,13 +495,15 @@ impl<'a> Resolver<'a> {
         Ok(reads)
     }
 
-    /// A tree in SQL.
+    /// A tree in SQL. The text is evaluated as other roles, who would find other objects under the same names in the search path: a
+    /// schema that they may not use is left out of it, and `$user` is another one.
     ///
     /// # Safety
     /// `tree` is an analysed expression over relation 1, the table.
     unsafe fn sql(&self, tree: *mut pg_sys::Node) -> String {
         // SAFETY: as pg_get_expr does it (ruleutils.c).
         unsafe {
+            let _settings = deparse::spelling();
             let context = pg_sys::deparse_context_for(pg_sys::get_rel_name(self.table), self.table);
             node::text(pg_sys::deparse_expression(tree, context, false, false)).unwrap_or_default()
         }

@@ -1,7 +1,8 @@
 //! Acting as another role, with the way back guaranteed.
 
-use indexpilot_core::model::RelId;
+use indexpilot_core::model::{AttNum, RelId};
 use pgrx::pg_sys;
+use std::collections::BTreeSet;
 
 /// While it lives, the session acts as another role. Dropping it brings the caller's role back; after an ERROR the server does so
 /// itself, because the aborting (sub)transaction restores the identity that it began with.
@@ -54,6 +55,25 @@ pub fn rows_are_hidden(table: RelId) -> bool {
     // SAFETY: look-ups in the catalogs (rls.c) for the current role, which InvalidOid stands for; no error for row_security = off.
     let found = unsafe { pg_sys::check_enable_rls(pg_sys::Oid::from(table.0), pg_sys::InvalidOid, true) };
     found == pg_sys::CheckEnableRlsResult::RLS_ENABLED as std::ffi::c_int
+}
+
+/// Those of the columns that the current role may read in all rows of the table: none where policies hide rows from it, or when the table
+/// is gone.
+pub fn readable(table: RelId, columns: impl IntoIterator<Item = AttNum>) -> BTreeSet<AttNum> {
+    let (role, relation, select) = (current(), pg_sys::Oid::from(table.0), pg_sys::ACL_SELECT);
+    if rows_are_hidden(table) {
+        return BTreeSet::new();
+    }
+    let mut gone = false;
+    // SAFETY: look-ups in the catalogs (aclchk.c), which note that there is no such relation or column instead of raising.
+    let whole = unsafe { pg_sys::pg_class_aclcheck_ext(relation, role, select, &mut gone) } == pg_sys::AclResult::ACLCHECK_OK;
+    let may = |column: &AttNum| {
+        let mut gone = false;
+        // SAFETY: as above.
+        let found = unsafe { pg_sys::pg_attribute_aclcheck_ext(relation, *column, role, select, &mut gone) };
+        found == pg_sys::AclResult::ACLCHECK_OK
+    };
+    columns.into_iter().filter(|column| whole || may(column)).collect()
 }
 
 /// The current role may see the statistics of all others, as the server's own statistics views decide it.

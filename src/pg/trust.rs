@@ -3,17 +3,18 @@
 //! The planner runs immutable and stable functions as the role that it plans for. The owner of a table can replace it by a view with
 //! functions of his own; planned for a superuser, they could do all that a superuser may. So code that a superuser did not
 //! install is refused then: functions by the function manager's hooks, and queries on other users' relations (which server functions
-//! such as `table_to_xml` run) by the executor's.
+//! such as `table_to_xml` run) by the executor's. A sample of a table's rows is read under the same guard.
 //!
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
 use super::error::{Error, Kind, Result};
 use super::hook::Previous;
-use super::node;
+use super::{node, role};
+use indexpilot_core::model::RelId;
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// Roles whose members are as mighty as superusers.
 const PRIVILEGED: [u32; 3] =
@@ -24,6 +25,8 @@ const LANGUAGES: [u32; 2] = [12, 13];
 
 /// The statement of a privileged role is being planned in this backend. All that the hooks look at otherwise.
 static GUARDED: AtomicBool = AtomicBool::new(false);
+/// The table of which rows are sampled, 0 for none: see [`OwnTable`].
+static OWN_TABLE: AtomicU32 = AtomicU32::new(0);
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 static NEEDS_CALL: Previous<NeedsCallHook> = Previous::new();
@@ -82,6 +85,35 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         GUARDED.store(self.before, Relaxed);
+    }
+}
+
+/// While it lives, a privileged role may read this one table, if it is the role's own and no policies are in force on it for the role.
+///
+/// That is safe: what a relation makes its readers run is what its owner wrote into it, and whoever can act as the owner has his might
+/// anyway. It is not enough to have the privileges of the owner, since others may have them too (where a role has no more than that, the
+/// sample is read as the owner instead, and needs no guard unless he is privileged himself). The role's functions and his other
+/// relations stay refused: the expression that is sampled, which may call them, can come from somebody else's query, and they may do
+/// for it what only the role may. So do tables with policies that are in force for their owner too, since the executor adds them.
+pub struct OwnTable {
+    before: u32,
+}
+
+impl OwnTable {
+    pub fn new(table: RelId) -> Self {
+        OwnTable { before: OWN_TABLE.swap(table.0, Relaxed) }
+    }
+
+    /// The relation may be read by the current role.
+    fn is(relation: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
+        let table = RelId(relation.to_u32());
+        OWN_TABLE.load(Relaxed) == table.0 && owner == role::current() && !role::rows_are_hidden(table)
+    }
+}
+
+impl Drop for OwnTable {
+    fn drop(&mut self) {
+        OWN_TABLE.store(self.before, Relaxed);
     }
 }
 
@@ -180,7 +212,7 @@ extern "C-unwind" fn check_function(function: pg_sys::Oid) {
     }
 }
 
-/// Raises when a plan that is about to run touches a relation of somebody who is no superuser.
+/// Raises when a plan that is about to run touches a relation of somebody who is no superuser, but for the one that [`OwnTable`] names.
 #[pg_guard]
 unsafe extern "C-unwind" fn check_relations(plan: *mut pg_sys::PlannedStmt) {
     // SAFETY: a finished plan, whose range table names every relation and view that it came from; utility statements have none.
@@ -194,7 +226,7 @@ unsafe extern "C-unwind" fn check_relations(plan: *mut pg_sys::PlannedStmt) {
             }
             let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
             pg_sys::ReleaseSysCache(tuple);
-            if !pg_sys::superuser_arg(owner) {
+            if !pg_sys::superuser_arg(owner) && !OwnTable::is(relation, owner) {
                 let name = node::text(pg_sys::get_rel_name(relation)).unwrap_or_default();
                 Error::new(
                     Kind::Privilege,
@@ -211,6 +243,7 @@ unsafe extern "C-unwind" fn check_relations(plan: *mut pg_sys::PlannedStmt) {
 #[inline]
 pub fn transaction_over() {
     GUARDED.store(false, Relaxed);
+    OWN_TABLE.store(0, Relaxed);
 }
 
 #[cfg(any(test, feature = "pg_test"))]

@@ -48,9 +48,10 @@ impl Hypothetical {
         let tables = catalog::snapshot(&[index.table])?;
         let table = tables.table(index.table).ok_or_else(|| gone(index.table))?;
         let (def, mut table) = definition(&index, table.clone());
-        table.sample = rows::sample(&table, &def.columns().collect(), rows::PATIENCE).map(Arc::new);
+        let condition: Vec<&str> = index.predicate_text.iter().map(String::as_str).collect();
+        table.sample = rows::sample(&table, &def.columns().collect(), &condition, rows::PATIENCE).map(Arc::new);
         let mut sampler = Sampler::default();
-        let reader = Reader::for_caller(&index, &path);
+        let reader = Reader::for_caller(&index);
         let statistics = reader.map(|reader| sampled(&index, &def, &mut table, &mut sampler, &reader)).unwrap_or_default();
         Ok(Rc::new(Hypothetical::new(index, def, &table, statistics)))
     }
@@ -67,7 +68,7 @@ impl Hypothetical {
             return Err(gone(def.table));
         }
         let reader = Reader::for_owner(&index);
-        let expressions = |reader: &Reader<'_>| {
+        let expressions = |reader: &Reader| {
             (0..index.keys.len())
                 .map(|key| {
                     let sql = key_sql(&index, key).filter(|_| index.columns[key].attnum == 0)?;
@@ -95,6 +96,7 @@ impl Hypothetical {
     }
 
     fn new(index: ResolvedIndex, def: IndexDef, table: &TableInfo, statistics: Vec<Option<Rc<Statistics>>>) -> Self {
+        let index = ResolvedIndex { share: size::sampled_share(&def, table).unwrap_or(index.share), ..index };
         Hypothetical {
             size: size::of(&def, table),
             entry_pages: size::entry_pages(&def, table),
@@ -119,7 +121,7 @@ fn sampled(
     def: &IndexDef,
     table: &mut TableInfo,
     sampler: &mut Sampler,
-    reader: &Reader<'_>,
+    reader: &Reader,
 ) -> Vec<Option<Rc<Statistics>>> {
     let mut all = Vec::with_capacity(def.keys.len());
     for (at, key) in def.keys.iter().enumerate() {

@@ -13,6 +13,8 @@ mod oracle;
 mod planner_tests;
 mod price;
 mod profile;
+#[cfg(any(test, feature = "pg_test"))]
+mod rights_tests;
 mod sampler;
 mod shape;
 #[cfg(any(test, feature = "pg_test"))]

@@ -12,7 +12,6 @@ use indexpilot_core::model::{
 };
 use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::CStr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -34,26 +33,33 @@ pub struct Sampler {
 }
 
 /// As whom and how the sample of an index is read.
-pub(super) struct Reader<'a> {
+pub(super) struct Reader {
     pub role: pg_sys::Oid,
-    pub path: &'a CStr,
     most: f64,
 }
 
-impl<'a> Reader<'a> {
+impl Reader {
     /// For a statement of the caller's. What a privileged role reads is read as the owner of the table, who may be made to run no
     /// code of others.
-    pub fn for_caller(index: &ResolvedIndex, path: &'a CStr) -> Option<Self> {
+    pub fn for_caller(index: &ResolvedIndex) -> Option<Self> {
         let caller = role::current();
         if !trust::is_privileged(caller) {
-            return Some(Reader { role: caller, path, most: f64::INFINITY });
+            return Some(Reader { role: caller, most: f64::INFINITY });
         }
-        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, path, most: f64::INFINITY })
+        Self::as_owner(index, f64::INFINITY)
     }
 
     /// For a statement of ours.
     pub fn for_owner(index: &ResolvedIndex) -> Option<Self> {
-        catalog::owner(index.table).filter(|_| index.owner_may_run).map(|role| Reader { role, path: OWN_PATH, most: ROWS })
+        Self::as_owner(index, ROWS)
+    }
+
+    /// Costs and sizes tell of the values, so the caller himself must be allowed to read them.
+    fn as_owner(index: &ResolvedIndex, most: f64) -> Option<Self> {
+        let plain = index.columns.iter().map(|c| c.attnum).filter(|c| *c != 0);
+        let columns: BTreeSet<AttNum> = plain.chain(index.reads.iter().map(|(c, _)| *c)).collect();
+        let readable = role::readable(index.table, columns.iter().copied()) == columns;
+        catalog::owner(index.table).filter(|_| index.owner_may_run && readable).map(|role| Reader { role, most })
     }
 }
 
@@ -65,7 +71,7 @@ impl Sampler {
         key: usize,
         sql: &str,
         table: &TableInfo,
-        reader: &Reader<'_>,
+        reader: &Reader,
     ) -> Option<Rc<Statistics>> {
         let collation = index.keys.get(key)?.collation;
         let known = (index.table, sql.to_owned());
@@ -89,7 +95,7 @@ impl Sampler {
         sql: &str,
         table: &TableInfo,
         opclass: OpClass,
-        reader: &Reader<'_>,
+        reader: &Reader,
     ) -> Option<SearchKeys> {
         let resolved = index.keys.get(key)?;
         let known = (index.table, sql.to_owned(), resolved.opclass.to_u32());
@@ -166,12 +172,11 @@ impl Sampler {
     }
 }
 
-fn subject<'a>(sql: &'a str, computed: bool, table: &TableInfo, width: f64, reader: &Reader<'a>) -> Subject<'a> {
+fn subject<'a>(sql: &'a str, computed: bool, table: &TableInfo, width: f64, reader: &Reader) -> Subject<'a> {
     Subject {
         table: table.rel,
         sql,
         computed,
-        path: reader.path,
         role: reader.role,
         most: reader.most,
         rows: table.rows,

@@ -45,6 +45,9 @@ pub(super) fn candidates(wants: &Wants<'_>, fields: &Fields, shares: &ColumnShar
         let order = wanted_order(wants, &prefix, &equal, fields);
         if !order.is_empty() {
             add(keys(&order));
+            // The first column alone, which is smaller and serves more queries: within its equal values the server sorts by the rest
+            // (incremental sort).
+            add(keys(&order[..1]));
             if usage.limited {
                 add(keys(&[&order[..], &free[..]].concat()));
             }

@@ -16,6 +16,8 @@ const DESCENT: f64 = 0.5;
 /// Share that an index saves by giving the wanted order to a query that stops early, and to one that does not.
 const LIMITED: f64 = 0.9;
 const SORTED: f64 = 0.25;
+/// The same for the first column of the order.
+const PRESORTED: f64 = 0.2;
 
 /// What the whole of each query costs in the workload.
 pub(super) fn importance(queries: &[Query]) -> Vec<f64> {
@@ -143,6 +145,7 @@ fn ordered(def: &IndexDef, wants: &Wants<'_>) -> f64 {
     let usage = wants.usage;
     let equalities = def.keys.iter().take_while(|k| wants.constant(k.column)).count();
     let mut wanted = usage.order.iter().map(|k| k.column).filter(|c| !wants.constant(*c)).peekable();
+    let presorted = wanted.peek().is_some_and(|w| def.keys.get(equalities).is_some_and(|k| k.column == *w));
     let behind: Vec<AttNum> = def.keys.iter().skip(equalities).map(|k| k.column).collect();
     let sorted =
         wanted.peek().is_some() && wanted.zip(behind.iter().map(Some).chain(std::iter::repeat(None))).all(|(w, b)| b == Some(&w));
@@ -151,6 +154,7 @@ fn ordered(def: &IndexDef, wants: &Wants<'_>) -> f64 {
     match (sorted, usage.limited, grouped) {
         (true, true, _) => LIMITED,
         (true, false, _) | (_, _, true) => SORTED,
+        _ if presorted => PRESORTED,
         _ => 0.0,
     }
 }

@@ -75,6 +75,13 @@ pub(super) fn query(
         }
     }
     round.relax(all.clone(), best.used.clone(), &[])?;
+    // From the other end: the smallest of each kind. Long joins have so many middle sizes that the way down does not come there.
+    let narrow: Vec<CandidateIdx> = all.iter().copied().filter(|c| plain(&candidates[*c])).collect();
+    if narrow.len() < all.len()
+        && let Some(plan) = round.ask(&narrow)?
+    {
+        round.relax(narrow, plan.used, &[])?;
+    }
     // Each table by itself.
     let tables: BTreeSet<RelId> = best.used.iter().map(|c| candidates[*c].def.table).collect();
     for table in tables.iter().filter(|_| tables.len() > 1) {
@@ -145,6 +152,12 @@ pub(super) fn predict(q: QueryIdx, problem: &mut Problem, chosen: &[CandidateIdx
     new.sort();
     new.dedup();
     new
+}
+
+/// One column and nothing else.
+fn plain(candidate: &Candidate) -> bool {
+    let def = &candidate.def;
+    def.keys.len() == 1 && def.include.is_empty() && def.predicate.is_none()
 }
 
 struct Round<'p, 'm, 'o> {

@@ -16,27 +16,41 @@ pub(super) fn choose(
     problem: &Problem,
     go_on: &mut dyn FnMut() -> Result<bool, Cancelled>,
 ) -> Result<Vec<CandidateIdx>, Cancelled> {
-    // Whole configurations are added, so that indexes which only help together are found.
-    let moves: BTreeSet<&[CandidateIdx]> =
-        problem.queries.iter().flat_map(|q| &q.configurations).map(|c| c.set.as_slice()).collect();
-    let moves: Vec<&[CandidateIdx]> = moves.into_iter().collect();
     let mut state = State::new(problem);
     for _ in 0..MAX_PASSES {
         let mut changed = false;
-        while go_on()? && state.add_best(&moves) {
+        while go_on()? && state.add_best() {
             changed = true;
         }
         for out in state.set() {
             if !go_on()? {
                 return Ok(state.set());
             }
-            changed |= state.exchange(out, &moves);
+            changed |= state.exchange(out);
         }
         if !changed {
             break;
         }
     }
     Ok(state.set())
+}
+
+/// A configuration that could be added as a whole, so that indexes which only help together are found.
+struct Move<'p> {
+    set: &'p [CandidateIdx],
+    /// Queries whose cost it can change, ascending.
+    touched: Vec<QueryIdx>,
+    /// What is known of it beside the present set; `None` when that must be counted anew.
+    known: Option<Worth>,
+}
+
+/// What a move is worth.
+#[derive(Clone)]
+struct Worth {
+    /// Its candidates that are not in the set.
+    new: Vec<CandidateIdx>,
+    /// How much the objective falls, whatever the limits.
+    gain: f64,
 }
 
 /// A set under change, with what each query costs under it: a change is priced by the queries it touches.
@@ -48,6 +62,9 @@ struct State<'p> {
     costs: Vec<Cost>,
     /// By candidate, the queries with a configuration that uses it, ascending.
     users: Vec<Vec<QueryIdx>>,
+    moves: Vec<Move<'p>>,
+    /// By query, the moves that touch it.
+    touching: Vec<Vec<usize>>,
 }
 
 impl<'p> State<'p> {
@@ -58,13 +75,25 @@ impl<'p> State<'p> {
                 users[*c].insert(q);
             });
         }
+        let users: Vec<Vec<QueryIdx>> = users.into_iter().map(|u| u.into_iter().collect()).collect();
+        let sets: BTreeSet<&[CandidateIdx]> =
+            problem.queries.iter().flat_map(|q| &q.configurations).map(|c| c.set.as_slice()).collect();
+        let mut touching = vec![Vec::new(); problem.queries.len()];
+        let mut moves = Vec::with_capacity(sets.len());
+        for set in sets {
+            let touched = touched(&users, set);
+            touched.iter().for_each(|q| touching[*q].push(moves.len()));
+            moves.push(Move { set, touched, known: None });
+        }
         State {
             problem,
             chosen: vec![false; problem.items.len()],
             bytes: 0,
             per_table: BTreeMap::new(),
             costs: problem.queries.iter().map(|q| q.base).collect(),
-            users: users.into_iter().map(|u| u.into_iter().collect()).collect(),
+            users,
+            moves,
+            touching,
         }
     }
 
@@ -96,9 +125,7 @@ impl<'p> State<'p> {
 
     /// How much the objective falls when the candidates change sides, whatever the limits.
     fn gain(&mut self, flipped: &[CandidateIdx]) -> f64 {
-        let mut touched: Vec<QueryIdx> = flipped.iter().flat_map(|c| self.users[*c].iter().copied()).collect();
-        touched.sort_unstable();
-        touched.dedup();
+        let touched = touched(&self.users, flipped);
         flipped.iter().for_each(|c| self.chosen[*c] = !self.chosen[*c]);
         let saved: f64 = touched
             .into_iter()
@@ -115,37 +142,39 @@ impl<'p> State<'p> {
         saved - upkeep
     }
 
-    /// Like [`Self::gain`]; `None` when there is none or the new set breaks a limit.
-    fn allowed_gain(&mut self, flipped: &[CandidateIdx]) -> Option<f64> {
-        self.flip(flipped);
-        let feasible = self.feasible();
-        self.flip(flipped);
-        feasible.then(|| self.gain(flipped)).filter(|gain| *gain > self.problem.rounding())
-    }
-
     fn make(&mut self, flipped: &[CandidateIdx]) {
         self.flip(flipped);
-        for q in flipped.iter().flat_map(|c| &self.users[*c]) {
-            self.costs[*q] = self.problem.query_cost(*q, &self.chosen);
+        for q in touched(&self.users, flipped) {
+            self.costs[q] = self.problem.query_cost(q, &self.chosen);
+            for at in &self.touching[q] {
+                self.moves[*at].known = None;
+            }
         }
     }
 
-    /// Candidates of the move that are not in the set.
-    fn new_in(&self, add: &[CandidateIdx]) -> Vec<CandidateIdx> {
-        add.iter().copied().filter(|c| !self.chosen[*c]).collect()
+    /// Counts what the moves are worth that a change has touched: most are as before.
+    fn count(&mut self) {
+        for at in 0..self.moves.len() {
+            if self.moves[at].known.is_none() {
+                let new: Vec<CandidateIdx> = self.moves[at].set.iter().copied().filter(|c| !self.chosen[*c]).collect();
+                let gain = if new.is_empty() { 0.0 } else { self.gain(&new) };
+                self.moves[at].known = Some(Worth { new, gain });
+            }
+        }
     }
 
     /// Adds the configuration that gains most per byte; false when none gains.
-    fn add_best(&mut self, moves: &[&[CandidateIdx]]) -> bool {
+    fn add_best(&mut self) -> bool {
+        self.count();
         let mut best: Option<(f64, Vec<CandidateIdx>)> = None;
-        for add in moves {
-            let new = self.new_in(add);
-            if new.is_empty() {
+        for at in 0..self.moves.len() {
+            let Some(Worth { new, gain }) = &self.moves[at].known else { continue };
+            let ratio = gain / self.problem.bytes(new).max(1) as f64;
+            if *gain <= self.problem.rounding() || best.as_ref().is_some_and(|(r, _)| ratio <= *r) {
                 continue;
             }
-            let Some(gain) = self.allowed_gain(&new) else { continue };
-            let ratio = gain / self.problem.bytes(&new).max(1) as f64;
-            if best.as_ref().is_none_or(|(r, _)| ratio > *r) {
+            let new = new.clone();
+            if self.allows(&new) {
                 best = Some((ratio, new));
             }
         }
@@ -156,21 +185,26 @@ impl<'p> State<'p> {
     }
 
     /// Removes `out`, or replaces it by the best configuration, when that gains; false when it does not.
-    fn exchange(&mut self, out: CandidateIdx, moves: &[&[CandidateIdx]]) -> bool {
+    fn exchange(&mut self, out: CandidateIdx) -> bool {
         if !self.chosen[out] {
             return false;
         }
-        let mut best = self.allowed_gain(&[out]).map(|gain| (gain, vec![out]));
-        for add in moves.iter().filter(|m| !m.contains(&out)) {
-            let new = self.new_in(add);
-            // What shares no query with `out` gains after its removal only what it would gain now, did the limits allow.
-            let shares = new.iter().any(|c| self.users[*c].iter().any(|q| self.users[out].binary_search(q).is_ok()));
-            if new.is_empty() || !(shares || self.gain(&new) > self.problem.rounding()) {
+        self.count();
+        let removal = self.gain(&[out]);
+        let mut best = (removal > self.problem.rounding() && self.allows(&[out])).then(|| (removal, vec![out]));
+        let queries = self.users[out].clone();
+        for at in 0..self.moves.len() {
+            let m = &self.moves[at];
+            let Some(Worth { new, gain }) = &m.known else { continue };
+            if new.is_empty() || m.set.contains(&out) {
                 continue;
             }
-            let flipped: Vec<CandidateIdx> = std::iter::once(out).chain(new).collect();
-            let Some(gain) = self.allowed_gain(&flipped) else { continue };
-            if best.as_ref().is_none_or(|(g, _)| gain > *g) {
+            // What shares no query with `out` gains beside its removal what it gains now.
+            let shares = m.touched.iter().any(|q| queries.binary_search(q).is_ok());
+            let apart = removal + gain;
+            let flipped: Vec<CandidateIdx> = std::iter::once(out).chain(new.iter().copied()).collect();
+            let gain = if shares { self.gain(&flipped) } else { apart };
+            if gain > self.problem.rounding() && best.as_ref().is_none_or(|(g, _)| gain > *g) && self.allows(&flipped) {
                 best = Some((gain, flipped));
             }
         }
@@ -179,4 +213,20 @@ impl<'p> State<'p> {
             true
         })
     }
+
+    /// The set with these candidates on the other side keeps all limits.
+    fn allows(&mut self, flipped: &[CandidateIdx]) -> bool {
+        self.flip(flipped);
+        let feasible = self.feasible();
+        self.flip(flipped);
+        feasible
+    }
+}
+
+/// Queries with a configuration that uses one of the candidates, ascending.
+fn touched(users: &[Vec<QueryIdx>], set: &[CandidateIdx]) -> Vec<QueryIdx> {
+    let mut touched: Vec<QueryIdx> = set.iter().flat_map(|c| users[*c].iter().copied()).collect();
+    touched.sort_unstable();
+    touched.dedup();
+    touched
 }

@@ -12,6 +12,7 @@
 //! - One page more holds the metadata.
 
 use super::groups::poisson_mean;
+use super::sample::Part;
 use super::{RowSample, Size, indexed_rows, maxalign};
 use crate::model::{AttNum, ColumnInfo, IndexDef, PAGE, TableInfo};
 
@@ -214,22 +215,22 @@ fn described(columns: &[&ColumnInfo], keys: &[&ColumnInfo], rows: f64, deduplica
     Leaves { pages, tuple, key: maxalign(TUPLE_HEADER + key), groups: distinct_keys(keys, rows) }
 }
 
-/// The leaves, as a sample of the table's rows tells them; `None` when it has not all columns. Of a partial
-/// index the second number of rows is in it, taken as scattered over the groups of all rows.
+/// The leaves, as a part of a sample of the table's rows tells them, which stands for `all_rows`; `None` when the sample has not all
+/// columns. When `rows` are less, because the part has others too, they are taken as scattered over the groups of all.
 fn sampled(
-    sample: &RowSample,
+    (sample, part): (&RowSample, &Part),
     columns: &[AttNum],
     keys: &[AttNum],
     (all_rows, rows): (f64, f64),
     deduplicated: bool,
 ) -> Option<Leaves> {
-    let scale = all_rows / sample.rows() as f64;
+    let scale = all_rows / part.len().max(1) as f64;
     let share = (rows / all_rows).clamp(0.0, 1.0);
     let whole = share >= 1.0;
-    let tuples = sample.widths(columns, None)?;
-    let key = sample.widths(keys, None)?.mean;
+    let tuples = sample.widths(columns, part.rows())?;
+    let key = sample.widths(keys, part.rows())?.mean;
     let (groups, pages) = if deduplicated {
-        let groups = sample.groups(keys, scale)?;
+        let groups = sample.groups(part, keys, scale)?;
         let mut all = Tuples::default();
         let mut frequent = 0.0;
         for (met, row) in &groups.frequent {
@@ -293,11 +294,14 @@ pub fn btree(def: &IndexDef, table: &TableInfo) -> Size {
     let keys: Vec<&ColumnInfo> = def.keys.iter().filter_map(|k| table.column(k.column)).collect();
     let deduplicated = def.include.is_empty() && keys.iter().all(|c| c.dedup);
     let numbers = |columns: &[&ColumnInfo]| columns.iter().map(|c| c.attnum).collect::<Vec<_>>();
-    let leaves = table
-        .sample
-        .as_ref()
-        .and_then(|sample| sampled(sample, &numbers(&columns), &numbers(&keys), (table.rows.max(1.0).floor(), rows), deduplicated))
-        .unwrap_or_else(|| described(&columns, &keys, rows, deduplicated));
+    let of_sample = |sample: &RowSample| {
+        let (columns, keys) = (numbers(&columns), numbers(&keys));
+        match def.predicate.as_ref().and_then(|sql| sample.part(sql)) {
+            Some(part) => sampled((sample, &part), &columns, &keys, (rows, rows), deduplicated),
+            None => sampled((sample, sample.all()), &columns, &keys, (table.rows.max(1.0).floor(), rows), deduplicated),
+        }
+    };
+    let leaves = table.sample.as_deref().and_then(of_sample).unwrap_or_else(|| described(&columns, &keys, rows, deduplicated));
     // Where two leaves meet within equal keys, the inner page needs the row's address too [nbtutils.c, `_bt_truncate`].
     let per_tuple = if deduplicated { (MAX_POSTING - leaves.tuple) / TID } else { 1.0 };
     let repeated = rows > 1.5 * per_tuple.max(1.0) * leaves.groups;

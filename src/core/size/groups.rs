@@ -11,6 +11,7 @@
 //!   a block tell how often a group begins; the smaller of both figures counts.
 
 use super::runs::Runs;
+use super::sample::Place;
 
 /// A key that was met in so many blocks has a share of its own.
 const FREQUENT: usize = 20;
@@ -48,10 +49,10 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// From the block and the hash of the key of each row. The table has `scale` rows for each that was met; `whole` when these are all.
-    pub fn of(blocks: &[u32], key: impl Fn(usize) -> u64, scale: f64, whole: bool) -> Self {
-        let mut seen = Seen::new(blocks.len());
-        let keys: Vec<(u32, bool)> = blocks.iter().enumerate().map(|(row, block)| seen.add(key(row), *block, row)).collect();
+    /// From the place and the hash of the key of each row. The table has `scale` rows for each that was met; `whole` when these are all.
+    pub fn of(places: &[Place], key: impl Fn(usize) -> u64, scale: f64, whole: bool) -> Self {
+        let mut seen = Seen::new(places.len());
+        let keys: Vec<(u32, bool)> = places.iter().enumerate().map(|(row, place)| seen.add(key(row), place.block, row)).collect();
         let frequent = |m: &Met| whole || m.units as usize >= FREQUENT;
         let mut groups = Groups::default();
         let mut met = [0.0; FREQUENT];
@@ -72,7 +73,7 @@ impl Groups {
             let sizes: Vec<(f64, f64)> = cells.into_iter().map(|(share, s)| (share, s / -(-s).exp_m1())).collect();
             let number: f64 = sizes.iter().map(|(share, size)| share / size).sum();
             let rare = |key: u32| seen.keys.get(key as usize).is_some_and(|m| !frequent(m));
-            let runs = Runs::of(blocks, &keys, seen.keys.len(), rare);
+            let runs = Runs::of(places, &keys, seen.keys.len(), rare);
             // Groups for each unit as the blocks' ends do not disturb it, against those for each unit of the fit.
             let begun = runs.begun.map_or(1.0, |rate| (rate * rows / units / number).min(1.0)).max(1e-9);
             let mean = rows / (units * number * begun);

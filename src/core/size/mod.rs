@@ -37,10 +37,20 @@ fn maxalign(bytes: f64) -> f64 {
     (bytes / 8.0).ceil() * 8.0
 }
 
-/// Rows that the index points to: of a partial index, those that pass its condition, as far as their share is known.
+/// Share of the table's rows that pass the condition of a partial index, as a sample tells it; `None` when none does.
+pub fn sampled_share(def: &IndexDef, table: &TableInfo) -> Option<f64> {
+    table.sample.as_ref()?.share(def.predicate.as_ref()?, planned_share(def, table))
+}
+
+/// The same as the planner expects it, as far as it was asked; 1 without a condition.
+fn planned_share(def: &IndexDef, table: &TableInfo) -> f64 {
+    def.predicate.as_ref().and_then(|sql| table.conditions.get(sql)).copied().unwrap_or(1.0).clamp(0.0, 1.0)
+}
+
+/// Rows that the index points to.
 fn indexed_rows(def: &IndexDef, table: &TableInfo) -> f64 {
-    let share = def.predicate.as_ref().and_then(|sql| table.conditions.get(sql)).copied().unwrap_or(1.0);
-    (table.rows.max(0.0) * share.clamp(0.0, 1.0)).floor()
+    let share = sampled_share(def, table).unwrap_or_else(|| planned_share(def, table));
+    (table.rows.max(0.0) * share).floor()
 }
 
 /// Size of the index `def` when it is built now on `table`, by its access method. A column that the table does not have counts for

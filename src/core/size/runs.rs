@@ -1,5 +1,7 @@
 //! What the order of the rows in their blocks tells of groups of equal keys that lie side by side.
 
+use super::sample::Place;
+
 /// When so few keys begin in the later part of a block, on average, blocks say nothing of groups that go on in the next one.
 const FEW_BEGIN: f64 = 0.05;
 /// Nor do blocks of so few rows.
@@ -16,25 +18,26 @@ pub(super) struct Runs {
 
 impl Runs {
     /// `keys` has the number of each row's key, below `most`, and whether it is new in its block; only those that count are looked at.
-    pub fn of(blocks: &[u32], keys: &[(u32, bool)], most: usize, counts: impl Fn(u32) -> bool) -> Self {
-        let (mut begun, mut rows, mut number, mut start) = (0.0, 0.0, 0.0, 0);
+    pub fn of(places: &[Place], keys: &[(u32, bool)], most: usize, counts: impl Fn(u32) -> bool) -> Self {
+        let (mut begun, mut rows, mut number, mut start, mut in_blocks) = (0.0, 0.0, 0.0, 0, 0.0);
         let mut within: Vec<f64> = Vec::new();
         // Of each key in the block: where it was met last, and its rows.
-        let mut places = vec![(0_usize, 0_usize); most];
-        while let Some(block) = blocks.get(start) {
-            let length = blocks.iter().skip(start).take_while(|b| *b == block).count();
-            let here = || keys.iter().skip(start).take(length).enumerate().filter(|(_, (key, _))| counts(*key));
-            for (at, (key, new)) in here() {
-                let weight = (2.0 * (at as f64 + 0.5) / length as f64 - 0.5).clamp(0.0, 1.0);
+        let mut met_at = vec![(0_usize, 0_usize); most];
+        for block in places.chunk_by(|a, b| a.block == b.block) {
+            let length = block.len();
+            let here = || keys.iter().skip(start).zip(block).enumerate().filter(|(_, ((key, _), _))| counts(*key));
+            for (at, ((key, new), place)) in here() {
+                let later = (f64::from(place.at) + 0.5) / f64::from(place.of);
+                let weight = (2.0 * later - 0.5).clamp(0.0, 1.0);
                 rows += weight;
                 begun += if *new { weight } else { 0.0 };
-                if let Some((last, met)) = places.get_mut(*key as usize) {
+                if let Some((last, met)) = met_at.get_mut(*key as usize) {
                     *met = if *new { 1 } else { *met + 1 };
                     *last = at;
                 }
             }
-            for (at, (key, _)) in here().filter(|(at, (_, new))| *new && *at > 0) {
-                let (last, met) = places.get(*key as usize).copied().unwrap_or_default();
+            for (at, ((key, _), _)) in here().filter(|(at, ((_, new), _))| *new && *at > 0) {
+                let (last, met) = met_at.get(*key as usize).copied().unwrap_or_default();
                 if last + 1 < length {
                     within.resize(within.len().max(met + 1), 0.0);
                     if let Some(weight) = within.get_mut(met) {
@@ -43,9 +46,10 @@ impl Runs {
                 }
             }
             number += 1.0;
+            in_blocks += block.first().map_or(0.0, |p| f64::from(p.of));
             start += length;
         }
-        let tells = begun >= FEW_BEGIN * number && blocks.len() as f64 >= FEW_ROWS * number;
+        let tells = begun >= FEW_BEGIN * number && in_blocks >= FEW_ROWS * number;
         Runs { begun: tells.then(|| begun / rows), within }
     }
 

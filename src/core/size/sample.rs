@@ -1,6 +1,8 @@
 //! Rows of some blocks of a table, as far as the size of an index depends on them: how many bytes a value takes in an index, and
 //! which values are equal.
 //!
+//! Of a partial index, only those rows count that pass its condition.
+//!
 //! Statistics say neither how the widths of columns go together nor how often their values repeat together, their widths are cut to
 //! whole numbers, and the number of distinct values of a column whose equal values lie side by side is taken far too low.
 
@@ -12,6 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Values up to this size have the short header, and are not aligned (`VARATT_SHORT_MAX`, varatt.h).
 const SHORT: u16 = 127;
+/// Rows that must pass a condition so that they tell of the others in the table.
+const ENOUGH: usize = 300;
+/// A share that is so many standard errors off is another one: the planner's has an error too.
+const CERTAIN: f64 = 4.0;
+
 /// A value of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value {
@@ -53,18 +60,71 @@ impl Values {
 /// Sampled rows of a table.
 #[derive(Debug)]
 pub struct RowSample {
-    /// The block that each row is in. The rows of a block stand together.
-    blocks: Vec<u32>,
+    all: Part,
     /// No row of the table is missing.
     whole: bool,
     columns: BTreeMap<AttNum, Values>,
-    /// Groups of equal keys, by the columns of the key, ascending: they do not depend on the order of the columns.
-    groups: Mutex<BTreeMap<Vec<AttNum>, Arc<Groups>>>,
+    /// Which rows pass a condition, by the condition in SQL.
+    conditions: BTreeMap<String, Vec<bool>>,
+    /// The rows of partial indexes that were asked for.
+    parts: Mutex<BTreeMap<String, Option<Arc<Part>>>>,
 }
 
 impl PartialEq for RowSample {
     fn eq(&self, other: &Self) -> bool {
-        (&self.blocks, self.whole, &self.columns) == (&other.blocks, other.whole, &other.columns)
+        (&self.all.places, self.whole, &self.columns, &self.conditions)
+            == (&other.all.places, other.whole, &other.columns, &other.conditions)
+    }
+}
+
+/// Where a row is: its block, its place among all rows of the block, from 0, and how many these are. Those that pass a condition keep their
+/// places, since the first of them in a block is hardly ever what is left of a group that began in the block before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub block: u32,
+    pub at: u16,
+    pub of: u16,
+}
+
+impl Place {
+    /// Of each row, from the blocks, whose rows stand together.
+    fn all(blocks: &[u32]) -> Vec<Place> {
+        let number = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+        let of_block = |rows: &[u32]| {
+            (0..rows.len()).zip(rows).map(|(at, b)| Place { block: *b, at: number(at), of: number(rows.len()) }).collect::<Vec<_>>()
+        };
+        blocks.chunk_by(|a, b| a == b).flat_map(of_block).collect()
+    }
+}
+
+/// Rows of a sample: those that an index points to.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Their numbers in the sample, ascending; `None` for all.
+    rows: Option<Vec<u32>>,
+    /// The rows of a block stand together.
+    places: Vec<Place>,
+    /// Share of the sample that they are, and the standard error of that as a share of the table.
+    share: f64,
+    error: f64,
+    /// Groups of equal keys, by the columns of the key, ascending: they do not depend on the order of the columns.
+    groups: Mutex<BTreeMap<Vec<AttNum>, Arc<Groups>>>,
+}
+
+impl Part {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Their numbers in the sample, ascending; `None` for all.
+    pub fn rows(&self) -> Option<&[u32]> {
+        self.rows.as_deref()
+    }
+
+    /// The number in the sample of the row at a place in the part.
+    fn row(&self, at: usize) -> usize {
+        self.rows.as_ref().map_or(at, |rows| rows.get(at).map_or(at, |row| *row as usize))
     }
 }
 
@@ -76,15 +136,77 @@ pub(super) struct Widths {
 }
 
 impl RowSample {
-    /// `None` when there is no row, or when a column has not as many values as there are rows.
+    /// `blocks` has the block that each row is in; the rows of a block stand together. `None` when there is no row, or when a column has not
+    /// as many values as there are rows.
     pub fn new(blocks: Vec<u32>, whole: bool, columns: BTreeMap<AttNum, Values>) -> Option<Self> {
         let complete = !blocks.is_empty() && columns.values().all(|c| c.values.len() == blocks.len());
-        complete.then(|| RowSample { blocks, whole, columns, groups: Mutex::default() })
+        let all = Part { rows: None, places: Place::all(&blocks), share: 1.0, error: 0.0, groups: Mutex::default() };
+        complete.then(|| RowSample { all, whole, columns, conditions: BTreeMap::new(), parts: Mutex::default() })
+    }
+
+    /// With conditions that say of each row whether it passes; those that do not are left out.
+    pub fn with_conditions(mut self, mut conditions: BTreeMap<String, Vec<bool>>) -> Self {
+        conditions.retain(|_, passing| passing.len() == self.rows());
+        self.conditions = conditions;
+        self
     }
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.blocks.len()
+        self.all.len()
+    }
+
+    pub(super) fn all(&self) -> &Part {
+        &self.all
+    }
+
+    /// The rows that pass the condition; `None` when it was not looked at, or when they are too few to tell of the table.
+    pub(super) fn part(&self, condition: &str) -> Option<Arc<Part>> {
+        let mut known = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get(condition) {
+            return found.clone();
+        }
+        let part = self.passing(condition).map(|passing| self.part_of(&passing));
+        let part = part.filter(|p| self.whole || p.len() >= ENOUGH).map(Arc::new);
+        known.insert(condition.to_owned(), part.clone());
+        part
+    }
+
+    /// Which rows pass a condition that was looked at, or two of them as one.
+    fn passing(&self, condition: &str) -> Option<Vec<bool>> {
+        if let Some(one) = self.conditions.get(condition) {
+            return Some(one.clone());
+        }
+        // As the server prints it.
+        let inner = condition.strip_prefix('(')?.strip_suffix(')')?;
+        self.conditions.iter().find_map(|(sql, one)| {
+            let other = self.conditions.get(inner.strip_prefix(sql.as_str())?.strip_prefix(" AND ")?)?;
+            Some(one.iter().zip(other).map(|(a, b)| *a && *b).collect())
+        })
+    }
+
+    fn part_of(&self, passing: &[bool]) -> Part {
+        let rows: Vec<u32> = (0..).zip(passing).filter(|(_, passes)| **passes).map(|(row, _)| row).collect();
+        let places = rows.iter().filter_map(|row| self.all.places.get(*row as usize)).copied().collect();
+        let share = rows.len() as f64 / self.rows() as f64;
+        // Blocks were drawn, not rows: a condition that goes with the place of the rows is met in few of them.
+        let (mut drawn, mut squares, mut start) = (0.0, 0.0, 0);
+        for block in self.all.places.chunk_by(|a, b| a.block == b.block) {
+            let passed = passing.iter().skip(start).take(block.len()).filter(|passes| **passes).count();
+            drawn += 1.0;
+            squares += (passed as f64 - share * block.len() as f64).powi(2);
+            start += block.len();
+        }
+        let error = if drawn > 1.0 { (squares * drawn / (drawn - 1.0)).sqrt() / self.rows() as f64 } else { 1.0 };
+        Part { rows: Some(rows), places, share, error, groups: Mutex::default() }
+    }
+
+    /// Share of the table's rows that pass the condition; `None` as for [`Self::part`]. What the planner expects comes from rows of many more
+    /// blocks, so it stands unless the sample contradicts it, as it does where columns depend on one another.
+    pub(super) fn share(&self, condition: &str, planned: f64) -> Option<f64> {
+        let part = self.part(condition)?;
+        let contradicted = self.whole || (part.share - planned).abs() > CERTAIN * part.error;
+        Some(if contradicted { part.share } else { planned })
     }
 
     /// No row of the table is missing.
@@ -125,16 +247,20 @@ impl RowSample {
         Some(f64::from(tuple(&self.columns(columns)?, row as usize)))
     }
 
-    /// The groups of equal values of the columns together; NULL equals NULL, as in a B-tree. `scale`: rows of the table for each row of the sample.
-    pub(super) fn groups(&self, key: &[AttNum], scale: f64) -> Option<Arc<Groups>> {
+    /// The groups of equal values of the columns together among the rows of a part; NULL equals NULL, as in a B-tree. `scale`: rows of the
+    /// table for each of the part.
+    pub(super) fn groups(&self, part: &Part, key: &[AttNum], scale: f64) -> Option<Arc<Groups>> {
         let mut key = key.to_vec();
         key.sort_unstable();
         key.dedup();
         let columns = self.columns(&key)?;
-        let mut known = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known
-            .entry(key)
-            .or_insert_with(|| Arc::new(Groups::of(&self.blocks, |row| key_hash(&columns, row), scale, self.whole)));
+        let mut known = part.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.entry(key).or_insert_with(|| {
+            let mut groups = Groups::of(&part.places, |at| key_hash(&columns, part.row(at)), scale, self.whole);
+            let met = groups.frequent.iter_mut().map(|(_, row)| row).chain(&mut groups.met);
+            met.for_each(|at| *at = part.row(*at as usize) as u32);
+            Arc::new(groups)
+        });
         Some(Arc::clone(found))
     }
 }

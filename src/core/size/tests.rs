@@ -169,6 +169,71 @@ fn a_partial_index_has_a_part_of_each_group() {
     }
 }
 
+/// A condition, which share of the rows the planner expects to pass it, and which rows do.
+type Looked<'a> = (&'a str, f64, &'a dyn Fn(usize) -> bool);
+
+/// A table of which it was looked at which rows pass each condition, and of which the planner expects so many to.
+fn with_conditions(columns: &[Column], conditions: &[Looked]) -> TableInfo {
+    let mut table = sampled(columns);
+    let taken = || (0..ROWS).filter(|row| u(row / PER_BLOCK, 99) < SHARE);
+    let looked_at = conditions.iter().map(|(sql, _, passes)| ((*sql).to_owned(), taken().map(*passes).collect()));
+    let sample = Arc::into_inner(table.sample.take().unwrap()).unwrap();
+    table.sample = Some(Arc::new(sample.with_conditions(looked_at.collect())));
+    table.conditions.extend(conditions.iter().map(|(sql, planned, _)| ((*sql).to_owned(), *planned)));
+    table
+}
+
+#[test]
+fn a_partial_index_has_whole_groups_where_its_condition_goes_with_the_key() {
+    type Case<'a> = (&'a str, f64, Column<'a>, &'a dyn Fn(usize) -> bool);
+    // Orders of one to seven rows.
+    let order = |r: usize| r / 28 * 7 + [1, 3, 6, 10, 15, 21, 28].iter().filter(|e| r % 28 >= **e).count();
+    let cases: [Case; 8] = [
+        ("1 to 7 rows side by side, all or none", 0.15, &|r| order(r) as i64, &|r| u(order(r), 5) < 0.15),
+        ("1 to 7 rows side by side, half or none", 0.25, &|r| order(r) as i64, &|r| u(order(r), 5) < 0.5 && u(r, 6) < 0.5),
+        ("4 rows side by side, all or none", 0.25, &|r| (r / 4) as i64, &|r| u(r / 4, 5) < 0.25),
+        ("4 rows side by side, any of them", 0.25, &|r| (r / 4) as i64, &|r| u(r, 5) < 0.25),
+        ("scattered, all or none of 40", 0.1, &|r| (u(r, 1) * 10_000.0) as i64, &|r| u((u(r, 1) * 10_000.0) as usize, 5) < 0.1),
+        ("the first rows of the table", 0.2, &|r| (u(r, 1) * 10_000.0) as i64, &|r| r < ROWS / 5),
+        ("all rows", 1.0, &|r| (r / 4) as i64, &|_| true),
+        ("NULLs", 0.3, &|r| if u(r, 5) < 0.3 { -1 } else { r as i64 }, &|r| u(r, 5) < 0.3),
+    ];
+    for (name, planned, column, passes) in cases {
+        let table = with_conditions(&[column], &[("c", planned, passes)]);
+        let def = IndexDef::new(table.rel, vec![Key::asc(1)], []).partial("c");
+        let leaves = built((0..ROWS).filter(|r| passes(*r)).map(|r| (vec![column(r)], 16)).collect());
+        let error = of(&def, &table).pages as f64 / (leaves * 1.0035 + 1.0) - 1.0;
+        assert!(error.abs() < 0.07, "{name}: {error:.3}");
+    }
+}
+
+#[test]
+fn the_planner_is_believed_unless_the_sample_contradicts_it() {
+    let half = |r: usize| u(r, 5) < 0.5;
+    let first = |r: usize| r < ROWS / 5;
+    let few = |r: usize| r.is_multiple_of(3000);
+    let table = with_conditions(
+        &[&|r| r as i64],
+        &[("a", 0.502, &half), ("b", 0.4, &half), ("c", 0.25, &first), ("(d)", 0.5, &half), ("few", 0.2, &few), ("x", 0.01, &half)],
+    );
+    let share = |sql: &str, planned: f64| {
+        let mut table = table.clone();
+        table.conditions.insert(sql.into(), planned);
+        of(&IndexDef::new(table.rel, vec![Key::asc(1)], []).partial(sql), &table).tuples / ROWS as f64
+    };
+    assert_eq!(share("a", 0.502), 0.502, "within what a sample may be off");
+    assert!((share("b", 0.4) - 0.5).abs() < 0.02);
+    assert_eq!(share("c", 0.25), 0.25, "rows of one place are in few blocks of the sample");
+    assert!((share("c", 0.9) - 0.2).abs() < 0.06);
+    assert!((share("(a AND (d))", 0.25) - 0.5).abs() < 0.02, "two conditions that are one");
+    assert_eq!(share("(a AND e)", 0.25), 0.25);
+    assert_eq!(share("few", 0.2), 0.2, "too few rows to tell");
+    assert_eq!(share("never looked at", 0.2), 0.2);
+    let whole = RowSample::new(vec![0, 0, 1], true, BTreeMap::new()).unwrap();
+    let whole = whole.with_conditions(BTreeMap::from([("a".into(), vec![false; 3]), ("b".into(), vec![true])]));
+    assert_eq!((whole.share("a", 0.5), whole.share("b", 0.5)), (Some(0.0), None), "nothing is missing; not of all rows");
+}
+
 #[test]
 fn a_whole_table_is_counted() {
     let rows = 9000_usize;

@@ -1,11 +1,12 @@
 //! Looking at some rows of a table, for the size of an index on them.
 //!
-//! Of each value no more is kept than how many bytes it would take in an index and a hash of its image. The rows are read as the owner
-//! of the table, who may do so, by a statement that calls no function of anybody; and whatever goes wrong, there is no sample then.
+//! Of each value no more is kept than how many bytes it would take in an index and a hash of its image, and of conditions of partial
+//! indexes which rows pass. The rows are read as the owner of the table, who may do so, by a statement that calls no function of anybody; and whatever goes wrong, there is no sample then. Sizes
+//! tell of values, so there is none either for a caller who may not read them.
 
 use super::error::{Error, Kind, Result};
 use super::planner::Snapshot;
-use super::role::RoleScope;
+use super::role::{self, RoleScope};
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
 use super::{own, sampling, subxact};
@@ -17,6 +18,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+mod condition;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
@@ -32,23 +34,36 @@ const MAX_ROWS: i64 = 60_000;
 const LARGEST: usize = 2704;
 /// An index compresses values of more bytes than this (`TOAST_INDEX_TARGET`, heaptoast.h).
 const COMPRESSED_FROM: usize = 508;
+/// Conditions of a table that are looked at: each is evaluated on all rows.
+pub const CONDITIONS: usize = 32;
 /// Values of a column that are compressed to see how much it saves; the others are taken to be like them.
 const COMPRESSED: f64 = 300.0;
 
-/// Sampled rows of the table with the values of `columns`; `None` when no index can be made on it, it is empty, locked by somebody for
-/// more than a moment, gone, or cannot be read within `limit`; and in a serializable transaction, of which reading would become a part.
-pub fn sample(table: &TableInfo, columns: &BTreeSet<AttNum>, limit: Duration) -> Option<RowSample> {
+/// Sampled rows of the table with the values of `columns`, and which of them pass each of the `conditions`, of which those are left out
+/// that it is not safe to evaluate here, that the current role may not read, and all but the first [`CONDITIONS`]; `None` when no index can be made on it, it is empty, locked by somebody for
+/// more than a moment, gone, or cannot be read within `limit`; when the current role may not read all of the columns in all rows; and in
+/// a serializable transaction, of which reading would become a part.
+pub fn sample(table: &TableInfo, columns: &BTreeSet<AttNum>, conditions: &[&str], limit: Duration) -> Option<RowSample> {
     let columns: Vec<AttNum> =
         columns.iter().copied().filter(|c| *c > 0 && *c < FIRST_EXPRESSION && table.column(*c).is_some()).collect();
     if sampling::serializable() || table.refused.is_some() || columns.is_empty() || table.bytes < PAGE {
         return None;
     }
+    let readable = role::readable(table.rel, table.columns.iter().map(|c| c.attnum));
+    if !columns.iter().all(|c| readable.contains(c)) {
+        return None;
+    }
     let _work = own::work();
     // The closure owns nothing that an unwinding error could leave half changed: all of it is discarded.
-    subxact::discard(AssertUnwindSafe(|| read(table, &columns, limit))).ok().flatten()
+    subxact::discard(AssertUnwindSafe(|| read(table, &columns, (conditions, &readable), limit))).ok().flatten()
 }
 
-fn read(table: &TableInfo, columns: &[AttNum], limit: Duration) -> Result<Option<RowSample>> {
+fn read(
+    table: &TableInfo,
+    columns: &[AttNum],
+    (conditions, readable): (&[&str], &BTreeSet<AttNum>),
+    limit: Duration,
+) -> Result<Option<RowSample>> {
     let _settings = SettingScope::new(&[
         (c"search_path", c"pg_catalog, pg_temp"),
         // A policy would leave rows out, and call what its owner wrote: then an error, and no sample.
@@ -61,7 +76,7 @@ fn read(table: &TableInfo, columns: &[AttNum], limit: Duration) -> Result<Option
     let relation = pg_sys::Oid::from(table.rel.0);
     // SAFETY: opens the relation with the lock that reading takes, which stays until the subtransaction ends, so its name cannot
     // change before the statement is parsed; null when it is gone.
-    let (owner, sql, whole) = unsafe {
+    let (owner, from, share) = unsafe {
         let open = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
         let Some(class) = open.as_ref().and_then(|r| r.rd_rel.as_ref()) else { return Ok(None) };
         let readable = [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_MATVIEW].contains(&(class.relkind as u8))
@@ -74,10 +89,13 @@ fn read(table: &TableInfo, columns: &[AttNum], limit: Duration) -> Result<Option
         }
         let a_block = (table.rows / (table.bytes / PAGE).max(1) as f64).max(1.0);
         let share = (BLOCKS.min(ROWS / a_block) / f64::from(blocks)).min(1.0);
-        (owner, statement(relation, columns, share)?, share >= 1.0)
+        (owner, from(relation)?, share)
     };
     let _role = RoleScope::new(owner, true);
     let _snapshot = Snapshot::new();
+    let (passed, conditions): (Vec<&str>, Vec<Vec<u8>>) =
+        conditions.iter().take(CONDITIONS).filter_map(|sql| Some((*sql, condition::plain(sql, &from, readable)?))).unzip();
+    let sql = statement(relation, columns, &conditions, &from, share)?;
     Spi::connect(|_| {
         // SAFETY: inside an SPI connection, with a snapshot; the text is NUL-terminated. Reading only, so no transaction number is given.
         let done = unsafe { pg_sys::SPI_execute(sql.as_ptr(), true, MAX_ROWS as _) };
@@ -85,14 +103,19 @@ fn read(table: &TableInfo, columns: &[AttNum], limit: Duration) -> Result<Option
             return Err(Error::internal(format!("reading rows ended with {done}")));
         }
         // SAFETY: after a SELECT that is the table of its rows, until the connection ends.
-        unsafe { rows(columns, whole) }
+        unsafe { rows(columns, &passed, share >= 1.0) }
     })
 }
 
+fn gone() -> Error {
+    Error::new(Kind::UndefinedTable, "table vanished while it was looked at")
+}
+
+/// From where the rows come.
+///
 /// # Safety
 /// The relation is locked.
-unsafe fn statement(relation: pg_sys::Oid, columns: &[AttNum], share: f64) -> Result<CString> {
-    let gone = || Error::new(Kind::UndefinedTable, "table vanished while it was looked at");
+unsafe fn from(relation: pg_sys::Oid) -> Result<Vec<u8>> {
     // SAFETY: look-ups that return null for what is gone, and quoting of names that they found.
     unsafe {
         let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
@@ -100,29 +123,41 @@ unsafe fn statement(relation: pg_sys::Oid, columns: &[AttNum], share: f64) -> Re
         if schema.is_null() || name.is_null() {
             return Err(gone());
         }
-        let mut sql = b"SELECT ctid".to_vec();
-        for column in columns {
+        let name = CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, name));
+        Ok([b" FROM ONLY ", name.to_bytes()].concat())
+    }
+}
+
+fn statement(relation: pg_sys::Oid, columns: &[AttNum], conditions: &[Vec<u8>], from: &[u8], share: f64) -> Result<CString> {
+    let mut sql = b"SELECT ctid".to_vec();
+    for column in columns {
+        // SAFETY: a look-up that returns null for what is gone, and quoting of the name that it found.
+        let name = unsafe {
             let name = pg_sys::get_attname(relation, *column, true);
             if name.is_null() {
                 return Err(gone());
             }
-            sql.extend_from_slice(b", ");
-            sql.extend_from_slice(CStr::from_ptr(pg_sys::quote_identifier(name)).to_bytes());
-        }
-        sql.extend_from_slice(b" FROM ONLY ");
-        sql.extend_from_slice(CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, name)).to_bytes());
-        if share < 1.0 {
-            sql.extend_from_slice(format!(" TABLESAMPLE system ({}) REPEATABLE (1)", share * 100.0).as_bytes());
-        }
-        CString::new(sql).map_err(|_| gone())
+            CStr::from_ptr(pg_sys::quote_identifier(name))
+        };
+        sql.extend_from_slice(b", ");
+        sql.extend_from_slice(name.to_bytes());
     }
+    for condition in conditions {
+        sql.extend_from_slice(b", ");
+        sql.extend_from_slice(condition);
+    }
+    sql.extend_from_slice(from);
+    if share < 1.0 {
+        sql.extend_from_slice(format!(" TABLESAMPLE system ({}) REPEATABLE (1)", share * 100.0).as_bytes());
+    }
+    CString::new(sql).map_err(|_| gone())
 }
 
 /// The rows that SPI has just read.
 ///
 /// # Safety
-/// `SPI_tuptable` is the result of [`statement`] for these columns.
-unsafe fn rows(columns: &[AttNum], whole: bool) -> Result<Option<RowSample>> {
+/// `SPI_tuptable` is the result of [`statement`] for these columns and conditions.
+unsafe fn rows(columns: &[AttNum], conditions: &[&str], whole: bool) -> Result<Option<RowSample>> {
     // SAFETY: the table has SPI_processed tuples of one description, whose first attribute is a row's address and is never null. A value is
     // as its type's description says, and lives as long as its tuple.
     unsafe {
@@ -131,8 +166,10 @@ unsafe fn rows(columns: &[AttNum], whole: bool) -> Result<Option<RowSample>> {
         let mut readers: Vec<Reader> =
             (2..).take(columns.len()).map(|n| Reader::new(pg_sys::SPI_gettypeid(table.tupdesc, n))).collect();
         let mut blocks = Vec::with_capacity(count);
-        let mut datums = vec![pg_sys::Datum::from(0_usize); columns.len() + 1];
-        let mut nulls = vec![false; columns.len() + 1];
+        let attributes = 1 + columns.len() + conditions.len();
+        let mut datums = vec![pg_sys::Datum::from(0_usize); attributes];
+        let mut nulls = vec![false; attributes];
+        let mut passing = vec![Vec::with_capacity(count); conditions.len()];
         for row in 0..count {
             pg_sys::heap_deform_tuple(*table.vals.add(row), table.tupdesc, datums.as_mut_ptr(), nulls.as_mut_ptr());
             let address = &*datums[0].cast_mut_ptr::<pg_sys::ItemPointerData>();
@@ -141,10 +178,15 @@ unsafe fn rows(columns: &[AttNum], whole: bool) -> Result<Option<RowSample>> {
                 let value = if *null { Value::NULL } else { reader.value(*datum) };
                 reader.values.push(value);
             }
+            let answers = datums.iter().zip(&nulls).skip(1 + columns.len());
+            passing.iter_mut().zip(answers).for_each(|(passing, (datum, null))| passing.push(!null && datum.value() & 0xFF != 0));
         }
         let whole = whole && (count as i64) < MAX_ROWS;
         let values = |r: Reader| Values::new(r.align, r.varying, r.values);
-        Ok(RowSample::new(blocks, whole, columns.iter().copied().zip(readers.into_iter().map(values)).collect::<BTreeMap<_, _>>()))
+        let sample =
+            RowSample::new(blocks, whole, columns.iter().copied().zip(readers.into_iter().map(values)).collect::<BTreeMap<_, _>>());
+        let conditions = conditions.iter().map(|sql| (*sql).to_owned()).zip(passing).collect();
+        Ok(sample.map(|s| s.with_conditions(conditions)))
     }
 }
 

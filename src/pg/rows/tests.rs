@@ -43,7 +43,7 @@ mod tests {
         let rel = catalog::relation(Some("s"), table).unwrap().unwrap();
         let mut found = catalog::snapshot(&[rel]).unwrap().tables.remove(&rel).unwrap();
         let numbers = columns.iter().map(|c| number(&found, c)).collect();
-        found.sample = rows::sample(&found, &numbers, Duration::from_secs(60)).map(Arc::new);
+        found.sample = rows::sample(&found, &numbers, &[], Duration::from_secs(60)).map(Arc::new);
         found
     }
 
@@ -186,6 +186,76 @@ mod tests {
         Spi::run("DROP TABLE s.forced").unwrap();
         gone.sample = None;
         let columns = [number(&gone, "a")].into();
-        assert_eq!(rows::sample(&gone, &columns, Duration::from_secs(1)), None::<RowSample>);
+        assert_eq!(rows::sample(&gone, &columns, &[], Duration::from_secs(1)), None::<RowSample>);
+    }
+
+    #[pg_test]
+    fn conditions_are_looked_at_that_run_no_code_of_users() {
+        Spi::run(
+            "CREATE SCHEMA s; CREATE TYPE s.mood AS ENUM ('ok', 'sad'); CREATE DOMAIN s.five AS int CHECK (VALUE = 5);
+             CREATE FUNCTION s.own(text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN $1 = 'x';
+             CREATE FUNCTION s.same(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN $1 = $2;
+             CREATE OPERATOR s.=== (FUNCTION = s.same, LEFTARG = text, RIGHTARG = text);
+             CREATE TABLE s.t AS SELECT i AS a, NULLIF(i % 3, 0) AS b, i % 2 = 0 AS flag, 'x'::text AS kind, 'x'::varchar(9) AS v, i::numeric AS n,
+                'ok'::s.mood AS mood, now() AS at, 'x'::char(3) AS c FROM generate_series(1, 600) i;
+             CREATE ROLE s_reader; GRANT SELECT (a) ON s.t TO s_reader",
+        )
+        .unwrap();
+        let plain = [
+            ("(a = 5)", 1.0),
+            ("(5 >= a)", 5.0),
+            ("(a <> 3)", 599.0),
+            ("(a <= b)", 2.0),
+            ("(b IS NULL)", 200.0),
+            ("(b > 1)", 200.0),
+            ("flag", 300.0),
+            ("(NOT flag)", 300.0),
+            ("(flag IS NOT TRUE)", 300.0),
+            ("((a = 1) OR (a = ANY ('{2,3}'::integer[])))", 3.0),
+            ("((v)::text = ANY ((ARRAY['x'::character varying, 'y'::character varying])::text[]))", 600.0),
+            ("(n > (5)::numeric)", 595.0),
+            ("(mood = 'ok'::s.mood)", 600.0),
+            ("(c = 'x'::bpchar)", 600.0),
+            ("(at > '2024-01-01 00:00:00+00'::timestamp with time zone)", 600.0),
+        ];
+        let others = [
+            "((a % 2) = 0)",
+            "(kind ~ 'x'::text)",
+            "(kind ~~ 'x%'::text)",
+            "s.own(kind)",
+            "(s.own('x'::text) = flag)",
+            "(kind OPERATOR(s.===) 'x'::text)",
+            "(a = (5)::s.five)",
+            "(at > now())",
+            "(a = (random())::integer)",
+            "(a IN (SELECT 5))",
+            "(t.* IS NULL)",
+            "(tableoid = 5)",
+            "(missing = 5)",
+            "a = 5), (s.own(kind)",
+            "a",
+        ];
+        let rel = catalog::relation(Some("s"), "t").unwrap().unwrap();
+        let looked_at = |conditions: &[&str]| {
+            let mut table = catalog::snapshot(&[rel]).unwrap().tables.remove(&rel).unwrap();
+            table.sample = rows::sample(&table, &[1].into(), conditions, Duration::from_secs(60)).map(Arc::new);
+            assert_eq!(table.sample.as_ref().map(|s| s.rows()), Some(600));
+            let share = |sql: &&str| size::sampled_share(&IndexDef::new(rel, vec![Key::asc(1)], []).partial(sql), &table);
+            conditions.iter().map(share).collect::<Vec<_>>()
+        };
+        let all: Vec<&str> = plain.iter().map(|(sql, _)| *sql).chain(others).collect();
+        assert!(all.len() <= rows::CONDITIONS);
+        let expected = plain.iter().map(|(_, rows)| Some(rows / 600.0)).chain(others.map(|_| None));
+        let found = looked_at(&all);
+        for ((sql, found), expected) in all.iter().zip(&found).zip(expected) {
+            assert_eq!(*found, expected, "{sql}");
+        }
+        Spi::run("SET LOCAL ROLE s_reader").unwrap();
+        let found = looked_at(&["(a = 5)", "(b IS NULL)", "((a = 5) AND flag)"]);
+        Spi::run("RESET ROLE").unwrap();
+        assert_eq!(found, [Some(1.0 / 600.0), None, None]);
+        let many: Vec<String> = (0..40).map(|i| format!("(a = {i})")).collect();
+        let found = looked_at(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(found.iter().flatten().count(), rows::CONDITIONS);
     }
 }

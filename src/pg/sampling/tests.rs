@@ -4,6 +4,7 @@ use pgrx::pg_schema;
 
 #[pg_schema]
 mod tests {
+    use crate::pg::error::Result;
     use crate::pg::sampling::{Statistics, Subject, statistics};
     use crate::pg::{catalog, role, rows};
     use pgrx::{pg_sys, prelude::*};
@@ -14,11 +15,13 @@ mod tests {
     }
 
     fn of(sql: &str) -> Option<Statistics> {
-        let table = catalog::relation(Some("s"), "t").unwrap().unwrap();
-        let (role, path) = (role::current(), c"pg_catalog, pg_temp");
-        let subject =
-            Subject { table, sql, computed: true, path, role, most: f64::INFINITY, rows: 20_000.0, pages: 100.0, width: 32.0 };
-        statistics(&subject, pg_sys::DEFAULT_COLLATION_OID, Duration::from_secs(60)).unwrap()
+        sampled("t", sql, role::current()).unwrap()
+    }
+
+    fn sampled(table: &str, sql: &str, role: pg_sys::Oid) -> Result<Option<Statistics>> {
+        let table = catalog::relation(Some("s"), table).unwrap().unwrap();
+        let subject = Subject { table, sql, computed: true, role, most: f64::INFINITY, rows: 20_000.0, pages: 100.0, width: 32.0 };
+        statistics(&subject, pg_sys::DEFAULT_COLLATION_OID, Duration::from_secs(60))
     }
 
     /// The largest resident size of the process so far, in bytes.
@@ -62,11 +65,50 @@ mod tests {
         set_up();
         let rel = catalog::relation(Some("s"), "t").unwrap().unwrap();
         let table = catalog::snapshot(&[rel]).unwrap().tables.remove(&rel).unwrap();
-        let both = || (of("few + 1").is_some(), rows::sample(&table, &[1].into(), Duration::from_secs(60)).is_some());
+        let both = || (of("few + 1").is_some(), rows::sample(&table, &[1].into(), &[], Duration::from_secs(60)).is_some());
         assert_eq!(both(), (true, true));
         isolate(pg_sys::XACT_SERIALIZABLE);
         let found = both();
         isolate(pg_sys::XACT_READ_COMMITTED);
         assert_eq!(found, (false, false));
+    }
+
+    #[pg_test]
+    fn a_privileged_role_reads_its_own_table_and_nothing_else_of_others() {
+        set_up();
+        Spi::run(
+            "CREATE ROLE mallory; CREATE ROLE mighty; GRANT pg_write_server_files TO mighty;
+             GRANT USAGE ON SCHEMA s TO PUBLIC; ALTER TABLE s.t OWNER TO mighty;
+             CREATE TABLE s.theirs AS TABLE s.t; ALTER TABLE s.theirs OWNER TO mallory; GRANT SELECT ON s.theirs TO PUBLIC;
+             CREATE TABLE s.other AS TABLE s.t; ALTER TABLE s.other OWNER TO mighty;
+             CREATE FUNCTION s.good(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i % 7; END';
+             CREATE FUNCTION s.evil(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i % 7; END';
+             ALTER FUNCTION s.evil OWNER TO mallory",
+        )
+        .unwrap();
+        let mighty = Spi::get_one::<pg_sys::Oid>("SELECT 'mighty'::regrole::oid").unwrap().unwrap();
+        let found =
+            |table, sql| sampled(table, sql, mighty).map(|s| s.map(|s| s.n_distinct)).map_err(|e| (e.sqlstate(), e.message));
+        for sql in ["few + 1", "s.good(id)"] {
+            assert_eq!(found("t", sql), Ok(Some(7.0)), "{sql}");
+        }
+        for (table, sql, what) in [
+            ("t", "s.evil(id)", "function evil"),
+            ("theirs", "few + 1", "relation theirs"),
+            // A function of the server's that reads another relation, the role's own even: who names it may be somebody else.
+            ("t", "length(table_to_xml('s.theirs', true, true, '')::text) + few", "relation theirs"),
+            ("t", "length(table_to_xml('s.other', true, true, '')::text) + few", "relation other"),
+        ] {
+            let (state, message) = found(table, sql).unwrap_err();
+            assert_eq!(state, "42501", "{sql}: {message}");
+            assert!(message.starts_with(what), "{sql}: {message}");
+        }
+        // Policies are expressions that others may have had a hand in.
+        Spi::run(
+            "ALTER TABLE s.t ENABLE ROW LEVEL SECURITY; ALTER TABLE s.t FORCE ROW LEVEL SECURITY;
+             CREATE POLICY p ON s.t USING (id > 5)",
+        )
+        .unwrap();
+        assert_eq!(found("t", "few + 1").unwrap_err().0, "42501");
     }
 }
