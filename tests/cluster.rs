@@ -36,5 +36,7 @@ mod orders;
 mod profile;
 #[path = "cluster/smoke.rs"]
 mod smoke;
+#[path = "cluster/verify.rs"]
+mod verify;
 #[path = "cluster/whatif_hypopg.rs"]
 mod whatif_hypopg;

@@ -8,6 +8,9 @@ use crate::histogram::{BUCKETS, Histogram};
 const MIN_ERRORS: u64 = 5;
 const MIN_ERROR_RISE: f64 = 0.01;
 
+/// Probability below which a query that seems slower is worth more calls.
+const SUSPICIOUS: f64 = 0.3;
+
 /// Queries of other tables that are needed to tell how the server as a whole changed.
 const MIN_CONTROLS: usize = 3;
 /// What is taken for a change of the server as a whole at most.
@@ -75,6 +78,7 @@ pub(super) fn compare(m: &Measured, counts: bool, chances: [f64; 2], drift: f64,
         p_value: None,
         expected_ms: before,
         slower_at_all: false,
+        suspect: false,
     };
     let [chance_faster, chance_slower] = chances;
     if fails_more(m, chance_slower) {
@@ -90,7 +94,9 @@ pub(super) fn compare(m: &Measured, counts: bool, chances: [f64; 2], drift: f64,
     row.p_value = Some(p);
     row.expected_ms = Some(expected);
     row.slower_at_all = p < chance_slower && after > expected;
-    row.effect = if row.slower_at_all && after > expected * (1.0 + max_regression) && after - expected >= MIN_LOSS_MS {
+    let too_slow = after > expected * (1.0 + max_regression) && after - expected >= MIN_LOSS_MS;
+    row.suspect = too_slow && p < SUSPICIOUS;
+    row.effect = if row.slower_at_all && too_slow {
         Effect::Slower
     } else if p < chance_faster && after <= expected * (1.0 - MIN_GAIN) {
         Effect::Faster

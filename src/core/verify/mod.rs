@@ -20,7 +20,7 @@
 //!    ([`observation_s`]) is over.
 //! 6. That time being over: *reverted* when updates are no longer heap-only or cited queries became slower, and nothing became
 //!    faster; else *neutral*: the index stays, and nothing is claimed.
-//! 7. *Pending* otherwise.
+//! 7. *Pending* otherwise. A query that seems slower, though not beyond chance, is watched for as long as there is.
 //!
 //! An index that no plan has used slows no reads: 2 and 3 wait for the end of the time then. What it does to writes counts at once.
 //!
@@ -209,6 +209,9 @@ pub struct Comparison {
     /// It became slower beyond chance, by however little.
     #[serde(skip)]
     slower_at_all: bool,
+    /// It seems to be slower, and more calls may show it.
+    #[serde(skip)]
+    suspect: bool,
 }
 
 impl Comparison {
@@ -293,6 +296,7 @@ impl Case<'_> {
         let cited = self.rows.iter().filter(|r| r.role == Role::Cited);
         let (known, all) = (cited.clone().filter(|r| r.effect != Effect::TooFewCalls).count(), cited.count());
         let out_of_time = self.seen.watched_s >= self.config.timeout_s;
+        let suspect = self.rows.iter().any(|r| r.suspect);
         let over = out_of_time || (known == all && all > 0 && self.seen.watched_s >= self.seen.observation_s);
         let faster_cited = self.heaviest(Effect::Faster, |r| r.role == Role::Cited);
         // What an index that no plan uses does to reads is an accident, until time is over and it is of no use anyway.
@@ -338,7 +342,7 @@ impl Case<'_> {
                 if unused { "; no plan has used the index" } else { "" }
             ),
         };
-        match over {
+        match out_of_time || (over && !suspect) {
             true => (Verdict::Neutral, format!("after {}, {so_far}", span(self.seen.watched_s))),
             false => (Verdict::Pending, format!("watched for {}: {so_far}", span(self.seen.watched_s))),
         }
