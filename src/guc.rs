@@ -4,8 +4,10 @@
 //! `Suset` for what decides what is captured, `Userset` for what only shapes the caller's own analysis.
 
 mod guard;
+mod trial;
 
 pub use guard::*;
+pub use trial::{apply_canary_percent, apply_observe};
 
 use crate::pg::setting;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
@@ -398,6 +400,8 @@ pub fn init() {
         Sighup,
         none,
     );
+
+    trial::init();
 
     GucRegistry::define_int_guc(
         c"indexpilot.worker_interval",

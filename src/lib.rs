@@ -20,6 +20,7 @@ extension_sql_file!("../sql/install/30_views.sql", name = "views", requires = ["
 extension_sql_file!("../sql/install/40_workload.sql", name = "workload", requires = ["views"]);
 extension_sql_file!("../sql/install/50_usage.sql", name = "usage", requires = ["workload"]);
 extension_sql_file!("../sql/install/60_estimates.sql", name = "estimates", requires = ["usage"]);
+extension_sql_file!("../sql/install/70_trial.sql", name = "trial", requires = ["estimates"]);
 extension_sql_file!("../sql/install/72_guard.sql", name = "guard", requires = ["estimates"]);
 extension_sql_file!("../sql/install/90_grants.sql", name = "grants", finalize);
 
@@ -37,6 +38,7 @@ pub extern "C-unwind" fn _PG_init() {
     // Loaded into a running session there is no shared memory to be had: the functions that need it say so.
     if pg::startup::preloading() {
         capture::init();
+        pg::visibility::init();
         worker::init();
     }
 }

@@ -2,6 +2,8 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/canary.rs"]
+mod canary;
 #[path = "cluster/capture.rs"]
 mod capture;
 #[path = "cluster/capture_corners.rs"]
@@ -36,6 +38,8 @@ mod orders;
 mod profile;
 #[path = "cluster/smoke.rs"]
 mod smoke;
+#[path = "cluster/trial.rs"]
+mod trial;
 #[path = "cluster/verify.rs"]
 mod verify;
 #[path = "cluster/whatif_hypopg.rs"]

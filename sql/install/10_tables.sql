@@ -314,7 +314,7 @@ CREATE TABLE actions (
     tag           uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid() UNIQUE,
     kind          text NOT NULL CHECK (kind IN ('create', 'drop', 'reindex')),
     state         text NOT NULL DEFAULT 'queued'
-                  CHECK (state IN ('queued', 'building', 'built', 'verifying', 'kept', 'reverted', 'done', 'failed', 'blocked', 'cancelled')),
+                  CHECK (state IN ('queued', 'observing', 'building', 'built', 'verifying', 'kept', 'reverted', 'done', 'failed', 'blocked', 'cancelled')),
     recommendation_id bigint REFERENCES recommendations ON DELETE SET NULL,
     reverts       bigint REFERENCES actions ON DELETE SET NULL,
     table_id      oid NOT NULL,
@@ -339,17 +339,18 @@ CREATE TABLE actions (
     blocked_reason text,
     error_sqlstate text,
     error_message text,
-    guard         jsonb NOT NULL DEFAULT '[]'
+    guard         jsonb NOT NULL DEFAULT '[]',
+    observe       boolean NOT NULL DEFAULT false
 );
 -- One live action per table: two concurrent builds on one table would wait for each other's snapshot.
 CREATE UNIQUE INDEX actions_one_running_per_table ON actions (table_id) WHERE state = 'building';
-CREATE UNIQUE INDEX actions_one_live_per_index ON actions (kind, index_schema, index_name) WHERE state IN ('queued', 'building', 'blocked');
+CREATE UNIQUE INDEX actions_one_live_per_index ON actions (kind, index_schema, index_name) WHERE state IN ('queued', 'observing', 'building', 'blocked');
 CREATE INDEX actions_state ON actions (state);
 COMMENT ON TABLE actions IS 'What was, is and will be done to indexes; the intent is committed here before any DDL';
 COMMENT ON COLUMN actions.id IS 'Number of the action, for cancel()';
 COMMENT ON COLUMN actions.tag IS 'Tag that the index carries in its comment (indexpilot:<tag>), by which it is known after a rename, a rebuild or a restore';
 COMMENT ON COLUMN actions.kind IS 'create, drop or reindex, always concurrently unless the caller asked otherwise';
-COMMENT ON COLUMN actions.state IS 'queued, building, built, verifying, kept, reverted, done (drop or reindex), failed, blocked, cancelled';
+COMMENT ON COLUMN actions.state IS 'queued, observing (a drop whose index is hidden first), building, built, verifying, kept, reverted, done (drop or reindex), failed, blocked, cancelled';
 COMMENT ON COLUMN actions.recommendation_id IS 'Decision it carries out';
 COMMENT ON COLUMN actions.reverts IS 'Action that it takes back';
 COMMENT ON COLUMN actions.table_id IS 'OID of the table that was meant; the build is refused when the name leads elsewhere';
@@ -375,6 +376,7 @@ COMMENT ON COLUMN actions.blocked_reason IS 'Guard rule or missing right that ho
 COMMENT ON COLUMN actions.error_sqlstate IS 'SQLSTATE of the last failure';
 COMMENT ON COLUMN actions.error_message IS 'Message of the last failure';
 COMMENT ON COLUMN actions.guard IS 'Findings of the guard rules when it was last looked at';
+COMMENT ON COLUMN actions.observe IS 'Asked for by retire_index(): the index, which IndexPilot need not have made, is hidden for indexpilot.apply_observe before it is dropped';
 
 CREATE TABLE managed_indexes (
     tag           uuid PRIMARY KEY,

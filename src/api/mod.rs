@@ -9,6 +9,7 @@ mod estimate;
 mod genome;
 mod health;
 mod log;
+mod trial;
 mod usage;
 mod workload;
 

@@ -20,7 +20,7 @@ use std::path::Path;
 const FILE: &str = "pg_stat/indexpilot.stat";
 const DIRECTORY: &str = "pg_stat";
 /// The last digit counts the changes of the layout.
-const MAGIC: &[u8; 8] = b"IPCAPT 1";
+const MAGIC: &[u8; 8] = b"IPCAPT 2";
 
 /// Has the file read when shared memory was made. From `_PG_init`.
 pub fn init() {
@@ -105,6 +105,7 @@ fn write(oids: &[u32], entries: &[Taken]) -> Vec<u8> {
         number(key.queryid);
         number(key.relations_hash);
         number(u64::from(key.nested));
+        number(u64::from(key.arm));
         number(u64::from(key.tenant_len));
         key.tenant.iter().for_each(|b| number(u64::from(*b)));
         number(u64::from(template.command));
@@ -154,6 +155,7 @@ fn read(bytes: &[u8]) -> Option<(Vec<u32>, Vec<Taken>)> {
             queryid: number()?,
             relations_hash: number()?,
             nested: number()? != 0,
+            arm: u8::try_from(number()?).ok()?,
             tenant_len: u8::try_from(number()?).ok().filter(|n| *n as usize <= TENANT)?,
             tenant: [0; TENANT],
         };

@@ -22,6 +22,8 @@ pub struct Key {
     pub tenant_len: u8,
     /// It ran inside a function, trigger, procedure or DO block.
     pub nested: bool,
+    /// What its transaction saw of the indexes on trial (`indexpilot_core::trial::Arm`); 0 while nothing is.
+    pub arm: u8,
 }
 
 impl PartialEq for Key {
@@ -29,15 +31,15 @@ impl PartialEq for Key {
     fn eq(&self, other: &Key) -> bool {
         self.queryid == other.queryid
             && self.relations_hash == other.relations_hash
-            && (self.database, self.role, self.nested, self.tenant_len)
-                == (other.database, other.role, other.nested, other.tenant_len)
+            && (self.database, self.role, self.nested, self.tenant_len, self.arm)
+                == (other.database, other.role, other.nested, other.tenant_len, other.arm)
             && (self.tenant_len == 0 || self.tenant() == other.tenant())
     }
 }
 
 impl Key {
     pub const EMPTY: Key =
-        Key { database: 0, role: 0, queryid: 0, relations_hash: 0, tenant: [0; TENANT], tenant_len: 0, nested: false };
+        Key { database: 0, role: 0, queryid: 0, relations_hash: 0, tenant: [0; TENANT], tenant_len: 0, nested: false, arm: 0 };
 
     pub fn tenant(&self) -> &[u8] {
         self.tenant.get(..self.tenant_len as usize).unwrap_or_default()
@@ -51,7 +53,7 @@ impl Key {
     #[inline]
     pub fn hash(&self) -> u64 {
         let ids = u64::from(self.database) << 32 | u64::from(self.role) << 1 | u64::from(self.nested);
-        let mut h = mix(self.queryid ^ mix(self.relations_hash ^ ids));
+        let mut h = mix(self.queryid ^ mix(self.relations_hash ^ ids ^ u64::from(self.arm) << 60));
         for chunk in self.tenant().chunks(8) {
             h = chunk.iter().fold(h, |h, b| h.rotate_left(8) ^ u64::from(*b));
             h = mix(h);
@@ -150,6 +152,7 @@ shared! {
         pub database: AtomicU32,
         role: AtomicU32,
         nested: AtomicU32,
+        arm: AtomicU32,
         queryid: AtomicU64,
         relations_hash: AtomicU64,
         tenant: [AtomicU64; 8],
@@ -210,6 +213,7 @@ impl Entry {
             tenant,
             tenant_len,
             nested: self.nested.load(Relaxed) != 0,
+            arm: self.arm.load(Relaxed) as u8,
         }
     }
 
@@ -220,6 +224,7 @@ impl Entry {
         self.tenant_len.store(u32::from(key.tenant_len), Relaxed);
         self.role.store(key.role, Relaxed);
         self.nested.store(u32::from(key.nested), Relaxed);
+        self.arm.store(u32::from(key.arm), Relaxed);
         self.queryid.store(key.queryid, Relaxed);
         self.relations_hash.store(key.relations_hash, Relaxed);
         self.command.store(template.command, Relaxed);

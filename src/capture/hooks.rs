@@ -25,7 +25,7 @@ use crate::guc;
 use crate::pg::compat::{self, RunArgs};
 use crate::pg::single::Single;
 use crate::pg::statement::{self, Extent, Relations, Value};
-use crate::pg::variables;
+use crate::pg::{variables, visibility};
 use indexpilot_core::tenant::TenantSource;
 use indexpilot_core::workload::relations_hash;
 use indexpilot_core::{literal, template};
@@ -272,7 +272,8 @@ unsafe fn begin(query: *mut pg_sys::QueryDesc, nested: bool) -> Option<bool> {
         let (role, cost) = (statement::current_role(), (*plan.planTree).total_cost);
         let running = Begun { id: query.addr(), subtransaction: statement::current_subtransaction(), planner_cost: cost, extent };
         // A statement that was met before is known by what is at hand.
-        let memo = match !nested && !guc::has_tenant() {
+        let arm = visibility::arm();
+        let memo = match !nested && !guc::has_tenant() && arm == 0 {
             true => statement::dependencies(plan).map(|dependencies| Memo { queryid, role, dependencies }),
             false => None,
         };
@@ -285,7 +286,7 @@ unsafe fn begin(query: *mut pg_sys::QueryDesc, nested: bool) -> Option<bool> {
         let relations_hash = relations_hash(oids.get(..count as usize).unwrap_or_default());
         let template = Template { command: plan.commandType, relations: oids, relation_count: count, truncated };
         let database = pg_sys::MyDatabaseId.to_u32();
-        let mut key = Key { database, role, queryid, relations_hash, nested, ..Key::EMPTY };
+        let mut key = Key { database, role, queryid, relations_hash, nested, arm: arm as u8, ..Key::EMPTY };
         if guc::has_tenant() {
             key.tenant_len = guc::tenant_bytes(&mut key.tenant) as u8;
         } else if nested {

@@ -23,6 +23,7 @@ mod uses;
 
 use crate::pg::{encoding, statement, xact};
 use indexpilot_core::histogram::BUCKETS;
+use indexpilot_core::trial::Arm;
 use std::time::Duration;
 
 pub use sample::CapturedSample;
@@ -40,6 +41,8 @@ pub struct Captured {
     pub relations_hash: u64,
     /// It ran inside a function, procedure or trigger.
     pub nested: bool,
+    /// What its transaction saw of the indexes on trial.
+    pub arm: Arm,
     /// OIDs of the base tables, ascending, at most 16; catalogs and views are left out.
     pub relations: Vec<u32>,
     /// There are more base tables than `relations` names.
@@ -201,6 +204,7 @@ fn captured(t: &entry::Taken) -> Captured {
         queryid: t.key.queryid,
         relations_hash: t.key.relations_hash,
         nested: t.key.nested,
+        arm: Arm::of(u32::from(t.key.arm)),
         relations: t.template.relations.into_iter().take(t.template.relation_count as usize).collect(),
         relations_truncated: t.template.truncated,
         command: statement::command_name(t.template.command),

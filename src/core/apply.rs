@@ -6,7 +6,12 @@
 //!   │ │  └───retry────┘ │ └───fail───► failed
 //!   │ └─block─► blocked │
 //!   └──unblock──┘ └─────┴──cancel──► cancelled
+//!
+//! queued ──observe──► observing ──release──► queued
+//!                         └──cancel──► cancelled
 //! ```
+//!
+//! A drop can be observed first: its index is hidden, and whoever misses it cancels the drop.
 //!
 //! The crash argument: `building` and the number of the attempt are committed before any DDL, and what the DDL did shows in the
 //! catalog. So a row and the catalog together always say how far a dead process had come ([`reconcile`]), wherever it died.
@@ -47,6 +52,8 @@ impl Kind {
 pub enum State {
     /// Waits for its turn, for `not_before`, or for a guard rule to pass. Next: building, blocked, failed, cancelled.
     Queued,
+    /// A drop whose index is hidden already, to see whether anybody misses it. Next: queued, cancelled.
+    Observing,
     /// A process runs its DDL, or died doing so. Next: built, done, queued, blocked, failed, cancelled.
     Building,
     /// The index exists and is valid. Next: verifying, kept, reverted.
@@ -68,8 +75,9 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [State; 10] = [
+    pub const ALL: [State; 11] = [
         State::Queued,
+        State::Observing,
         State::Building,
         State::Built,
         State::Verifying,
@@ -85,6 +93,7 @@ impl State {
     pub fn as_str(self) -> &'static str {
         match self {
             State::Queued => "queued",
+            State::Observing => "observing",
             State::Building => "building",
             State::Built => "built",
             State::Verifying => "verifying",
@@ -126,6 +135,10 @@ pub enum Event {
     Unblock,
     /// Called off.
     Cancel,
+    /// The index of a drop is hidden, and its queries are measured.
+    Observe,
+    /// Nobody has missed it.
+    Release,
     /// Measuring begins.
     Watch,
     /// The index stays.
@@ -135,7 +148,7 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: [Event; 11] = [
+    pub const ALL: [Event; 13] = [
         Event::Start,
         Event::Built,
         Event::Done,
@@ -144,6 +157,8 @@ impl Event {
         Event::Block,
         Event::Unblock,
         Event::Cancel,
+        Event::Observe,
+        Event::Release,
         Event::Watch,
         Event::Keep,
         Event::Revert,
@@ -175,8 +190,9 @@ pub fn next(state: State, event: Event) -> Result<State, Illegal> {
     match (state, event) {
         (S::Queued, E::Start) => Ok(S::Building),
         (S::Queued | S::Building, E::Block) => Ok(S::Blocked),
-        (S::Blocked, E::Unblock) | (S::Building, E::Retry) => Ok(S::Queued),
-        (S::Queued | S::Blocked | S::Building, E::Cancel) => Ok(S::Cancelled),
+        (S::Queued, E::Observe) => Ok(S::Observing),
+        (S::Blocked, E::Unblock) | (S::Building, E::Retry) | (S::Observing, E::Release) => Ok(S::Queued),
+        (S::Queued | S::Observing | S::Blocked | S::Building, E::Cancel) => Ok(S::Cancelled),
         (S::Queued | S::Blocked | S::Building, E::Fail) => Ok(S::Failed),
         (S::Building, E::Built) => Ok(S::Built),
         (S::Building, E::Done) => Ok(S::Done),

@@ -24,6 +24,7 @@ pub mod size;
 pub mod statement;
 pub mod template;
 pub mod tenant;
+pub mod trial;
 pub mod verify;
 pub mod whatif;
 pub mod why;

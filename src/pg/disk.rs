@@ -16,3 +16,9 @@ pub fn free_bytes(path: Option<&str>) -> Option<u64> {
     };
     Some(answer.f_bavail as u64 * answer.f_frsize as u64)
 }
+
+/// What is written must reach the disk before one relies on it (`fsync`).
+pub fn must_sync() -> bool {
+    // SAFETY: reads a variable of the server.
+    unsafe { pgrx::pg_sys::enableFsync }
+}

@@ -23,6 +23,8 @@ pub enum Kind {
     NotSupported,
     /// The object is of the wrong kind for the call.
     WrongObject,
+    /// There is no room for more.
+    LimitExceeded,
     /// Something else already does this.
     InUse,
     /// The caller may not do or see this.
@@ -46,6 +48,7 @@ impl Kind {
             Kind::Syntax => C::ERRCODE_SYNTAX_ERROR,
             Kind::NotSupported => C::ERRCODE_FEATURE_NOT_SUPPORTED,
             Kind::WrongObject => C::ERRCODE_WRONG_OBJECT_TYPE,
+            Kind::LimitExceeded => C::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Kind::InUse => C::ERRCODE_OBJECT_IN_USE,
             Kind::Privilege => C::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Kind::Cancelled => C::ERRCODE_QUERY_CANCELED,

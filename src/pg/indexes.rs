@@ -53,3 +53,26 @@ pub fn enforced_by(index: u32) -> Result<Option<&'static str>> {
         _ => None,
     })
 }
+
+/// The table of an index, locked until the end of the transaction so that neither goes; `None` when the index is gone.
+pub fn lock_table(index: u32) -> Option<u32> {
+    let table = table_of(index)?;
+    // SAFETY: in a transaction; raises at most what a lock of the server raises, and a table that is gone can be locked too.
+    unsafe { pg_sys::LockRelationOid(pg_sys::Oid::from(table), pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+    // It may have gone while the lock was waited for.
+    table_of(index).filter(|now| *now == table)
+}
+
+/// As [`lock_table`], but does not wait: `None` also when somebody else holds a lock against it.
+pub fn try_lock_table(index: u32) -> Option<u32> {
+    let table = table_of(index)?;
+    // SAFETY: as above.
+    let got = unsafe { pg_sys::ConditionalLockRelationOid(pg_sys::Oid::from(table), pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+    table_of(index).filter(|now| got && *now == table)
+}
+
+fn table_of(index: u32) -> Option<u32> {
+    // SAFETY: a look into the catalog cache; with missing_ok InvalidOid for what is no index.
+    let table = unsafe { pg_sys::IndexGetRelation(pg_sys::Oid::from(index), true) };
+    (table != pg_sys::InvalidOid).then(|| table.to_u32())
+}

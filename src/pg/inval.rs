@@ -3,7 +3,8 @@
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
-use super::compat;
+use super::error::Result;
+use super::{compat, spi};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::collections::hash_map::DefaultHasher;
@@ -27,6 +28,32 @@ pub fn listen(changed: fn(u32)) {
             pg_sys::CacheRegisterSyscacheCallback(cache, Some(other_changed), pg_sys::Datum::from(0usize));
         }
     }
+}
+
+/// Has every session make its plans on the table anew, those on tables that it is a part of included, when the transaction commits. In a
+/// transaction; nothing happens when the table is gone.
+///
+/// # Errors
+/// Of the query on the catalog.
+pub fn replan(table: u32) -> Result<()> {
+    let tables: Vec<u32> = spi::value(
+        "WITH RECURSIVE up AS (SELECT ($1->>'table')::oid AS oid
+                                UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.oid)
+         SELECT pg_catalog.jsonb_agg(up.oid::bigint) AS oids FROM up",
+        serde_json::json!({ "table": table }),
+    )?
+    .unwrap_or_default();
+    for table in tables.into_iter().map(pg_sys::Oid::from) {
+        let (key, none) = (pg_sys::Datum::from(table), || pg_sys::Datum::from(0usize));
+        // SAFETY: a look into the catalog cache; then a message for the end of the transaction, as any change of the table would send
+        // it (inval.c), which is raised for a table that is not there only.
+        unsafe {
+            if pg_sys::SearchSysCacheExists(pg_sys::SysCacheIdentifier::RELOID as i32, key, none(), none(), none()) {
+                pg_sys::CacheInvalidateRelcacheByRelid(table);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes note of what other sessions have changed.

@@ -13,12 +13,15 @@ pub enum Own {
     Flush,
     /// Actions on the table with this OID.
     Table(u32),
+    /// Who may see the index with this OID.
+    Index(u32),
 }
 
 fn tag(what: Own) -> pg_sys::LOCKTAG {
     let (class, object) = match what {
         Own::Flush => (1, 0),
         Own::Table(oid) => (2, oid),
+        Own::Index(oid) => (3, oid),
     };
     pg_sys::LOCKTAG {
         // SAFETY: reads a variable of the session.
@@ -31,21 +34,28 @@ fn tag(what: Own) -> pg_sys::LOCKTAG {
     }
 }
 
-fn acquire(what: Own, session: bool) -> bool {
+fn acquire(what: Own, session: bool, wait: bool) -> bool {
     let tag = tag(what);
-    // SAFETY: in a transaction; does not wait. The server gives it back at the end of the transaction or session, whatever happens.
-    let got = unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as pg_sys::LOCKMODE, session, true) };
+    // SAFETY: in a transaction; raises at most what a lock of the server raises. The server gives it back at the end of the transaction
+    // or session, whatever happens.
+    let got = unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as pg_sys::LOCKMODE, session, !wait) };
     got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// Takes it until the end of the transaction, after those who have it; the server's lock_timeout and its detector of deadlocks hold.
+/// In a transaction.
+pub fn for_transaction(what: Own) {
+    acquire(what, false, true);
 }
 
 /// Takes it until the end of the transaction; `false` when another session has it. In a transaction.
 pub fn try_for_transaction(what: Own) -> bool {
-    acquire(what, false)
+    acquire(what, false, false)
 }
 
 /// Takes it until [`release`] or the end of the session; `false` when another session has it. In a transaction.
 pub fn try_for_session(what: Own) -> bool {
-    acquire(what, true)
+    acquire(what, true, false)
 }
 
 /// Gives back what [`try_for_session`] took.

@@ -44,4 +44,5 @@ pub mod trust;
 pub mod usage;
 pub mod value;
 pub mod variables;
+pub mod visibility;
 pub mod xact;

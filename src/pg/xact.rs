@@ -3,14 +3,20 @@
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
+use super::error::{Error, Kind};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 
-type Task = Box<dyn FnOnce(bool)>;
+struct Task {
+    /// The subtransaction that it belongs to.
+    part: pg_sys::SubTransactionId,
+    /// What the transaction has done that keeps it from being prepared.
+    unprepared: Option<&'static str>,
+    run: Box<dyn FnOnce(bool)>,
+}
 
 thread_local! {
-    /// With the subtransaction that each belongs to.
-    static TASKS: RefCell<Vec<(pg_sys::SubTransactionId, Task)>> = const { RefCell::new(Vec::new()) };
+    static TASKS: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
     static REGISTERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
@@ -18,6 +24,16 @@ thread_local! {
 /// when the session ends, because that aborts its transaction. At that time neither catalogs nor tables can be read, and `task` must not
 /// raise.
 pub fn at_end(task: impl FnOnce(bool) + 'static) {
+    push(None, Box::new(task));
+}
+
+/// As [`at_end`], where the session that prepares the transaction must be the one that commits it: PREPARE TRANSACTION fails, and says
+/// that the transaction has done `what`.
+pub fn at_end_but_not_prepared(what: &'static str, task: impl FnOnce(bool) + 'static) {
+    push(Some(what), Box::new(task));
+}
+
+fn push(unprepared: Option<&'static str>, run: Box<dyn FnOnce(bool)>) {
     if !REGISTERED.replace(true) {
         // SAFETY: the callbacks are functions of this library, which is never unloaded.
         unsafe {
@@ -27,7 +43,7 @@ pub fn at_end(task: impl FnOnce(bool) + 'static) {
     }
     // SAFETY: reads a variable of the session.
     let part = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    TASKS.with_borrow_mut(|tasks| tasks.push((part, Box::new(task))));
+    TASKS.with_borrow_mut(|tasks| tasks.push(Task { part, unprepared, run }));
 }
 
 #[pgrx::pg_guard]
@@ -37,10 +53,18 @@ unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _argument: *mu
         // A prepared transaction commits in another session: what it changed is found by the next regular visit.
         E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE => true,
         E::XACT_EVENT_ABORT => false,
+        E::XACT_EVENT_PRE_PREPARE => return refuse_to_prepare(),
         _ => return,
     };
-    for (_, task) in TASKS.take() {
-        task(committed);
+    for task in TASKS.take() {
+        (task.run)(committed);
+    }
+}
+
+/// Raises, as the server does for a transaction that has used a temporary table.
+fn refuse_to_prepare() {
+    if let Some(what) = TASKS.with_borrow(|tasks| tasks.iter().find_map(|task| task.unprepared)) {
+        Error::new(Kind::NotSupported, format!("cannot PREPARE a transaction that has {what}")).raise();
     }
 }
 
@@ -53,14 +77,13 @@ unsafe extern "C-unwind" fn part_ended(
 ) {
     match event {
         pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => TASKS.with_borrow_mut(|tasks| {
-            tasks.iter_mut().filter(|(of, _)| *of == part).for_each(|(of, _)| *of = parent);
+            tasks.iter_mut().filter(|task| task.part == part).for_each(|task| task.part = parent);
         }),
         pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => {
-            let (over, kept) = TASKS.take().into_iter().partition(|(of, _)| *of == part);
+            let (over, kept): (Vec<Task>, Vec<Task>) = TASKS.take().into_iter().partition(|task| task.part == part);
             TASKS.set(kept);
-            let over: Vec<(pg_sys::SubTransactionId, Task)> = over;
-            for (_, task) in over {
-                task(false);
+            for task in over {
+                (task.run)(false);
             }
         }
         _ => (),

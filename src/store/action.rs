@@ -41,6 +41,8 @@ pub struct Action {
     pub blocked_reason: Option<String>,
     pub error_sqlstate: Option<String>,
     pub error_message: Option<String>,
+    /// A drop whose index was hidden first.
+    pub observe: bool,
 }
 
 impl Action {
@@ -55,7 +57,7 @@ const COLUMNS: &str = "a.id, a.tag, a.kind, a.state, a.recommendation_id, a.reve
      a.cause, a.actor, a.attempts, extract(epoch FROM a.queued_at)::float8 AS queued_at, \
      extract(epoch FROM a.started_at)::float8 AS started_at, extract(epoch FROM a.finished_at)::float8 AS finished_at, \
      extract(epoch FROM a.verified_at)::float8 AS verified_at, a.worker_pid, a.index_bytes, a.estimated_bytes, \
-     a.blocked_reason, a.error_sqlstate, a.error_message";
+     a.blocked_reason, a.error_sqlstate, a.error_message, a.observe";
 
 /// What an action is made of when it is queued.
 #[derive(Clone, Debug, Serialize)]
@@ -89,14 +91,14 @@ pub fn enqueue(new: &New) -> Result<i64> {
                SELECT $1->>'kind', ($1->>'recommendation_id')::bigint, ($1->>'reverts')::bigint, ($1->>'table_id')::oid, \
                $1->>'table_schema', $1->>'table_name', $1->>'index_schema', $1->>'index_name', ($1->>'index_id')::oid, \
                $1->>'definition', $1->>'statement', $1->>'cause', $1->>'actor', ($1->>'estimated_bytes')::bigint \
-               ON CONFLICT (kind, index_schema, index_name) WHERE state IN ('queued', 'building', 'blocked') DO NOTHING \
+               ON CONFLICT (kind, index_schema, index_name) WHERE state IN ('queued', 'observing', 'building', 'blocked') DO NOTHING \
                RETURNING id";
     let new = serde_json::to_value(new)?;
     if let Some(id) = spi::value(sql, new.clone())? {
         return Ok(id);
     }
     let sql = "SELECT id FROM indexpilot.actions WHERE kind = $1->>'kind' AND index_schema = ($1->>'index_schema')::name \
-               AND index_name = ($1->>'index_name')::name AND state IN ('queued', 'building', 'blocked')";
+               AND index_name = ($1->>'index_name')::name AND state IN ('queued', 'observing', 'building', 'blocked')";
     spi::value(sql, new)?.ok_or_else(|| {
         Error::new(Kind::InUse, "an action for this index was just queued or finished by somebody else").hint("Try again.")
     })
@@ -115,6 +117,28 @@ pub fn get(id: i64) -> Result<Option<Action>> {
 pub fn in_states(states: &[State]) -> Result<Vec<Action>> {
     let states: Vec<&str> = states.iter().map(|s| s.as_str()).collect();
     select("a.state IN (SELECT jsonb_array_elements_text($1->'states')) ORDER BY a.id", json!({ "states": states }))
+}
+
+/// The drop of an index that waits or runs.
+pub fn drop_of(index: u32) -> Result<Option<Action>> {
+    let condition = "a.kind = 'drop' AND a.index_id = ($1->>'index')::oid \
+                     AND a.state IN ('queued', 'observing', 'building', 'blocked') ORDER BY a.id LIMIT 1";
+    Ok(select(condition, json!({ "index": index }))?.into_iter().next())
+}
+
+/// A queued drop is observed for so many seconds from now on, and what is measured from now on is what it is judged by.
+pub fn observe(id: i64, seconds: f64) -> Result<()> {
+    let sql = "UPDATE indexpilot.actions SET observe = true, started_at = clock_timestamp(), \
+               not_before = clock_timestamp() + ($1->>'seconds')::float8 * interval '1 second' WHERE id = ($1->>'id')::bigint";
+    spi::execute(sql, json!({ "id": id, "seconds": seconds }))?;
+    transition(id, State::Queued, Event::Observe)?;
+    cut_measurements(id)
+}
+
+/// The time of observing is over.
+pub fn is_due(id: i64) -> Result<bool> {
+    let sql = "SELECT not_before <= clock_timestamp() AS due FROM indexpilot.actions WHERE id = ($1->>'id')::bigint";
+    Ok(spi::value(sql, json!({ "id": id }))?.unwrap_or(false))
 }
 
 /// Actions that were queued after a moment (seconds since the Unix epoch) and are not over, newest first.

@@ -41,13 +41,15 @@ pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
     let sums = "pg_catalog.jsonb_build_object('calls', pg_catalog.sum(q.calls), 'errors', pg_catalog.sum(q.errors),
                     'total_ms', pg_catalog.sum(q.total_ms), 'sum_squares_ms', pg_catalog.sum(q.sum_squares_ms),
                     'histogram', indexpilot.histogram_sum(q.histogram))";
-    let rows: Vec<Row> = spi::rows(
+    // An observed drop has begun and not ended.
+    let cut = "coalesce(a.finished_at, a.started_at)";
+    read(
         &format!(
             "SELECT w.id,
                     CASE WHEN w.id = ANY (COALESCE(r.workload_ids, '{{}}')) THEN 'cited'
                          WHEN w.command IN ('insert', 'update', 'delete', 'merge') THEN 'write' ELSE 'other' END AS role,
-                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at < a.finished_at) AS before,
-                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at >= a.finished_at) AS after
+                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at < {cut}) AS before,
+                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at >= {cut}) AS after
                FROM indexpilot.actions a
                     LEFT JOIN indexpilot.recommendations r ON r.id = a.recommendation_id
                     JOIN indexpilot.workload w ON w.relations && ARRAY[a.table_id]
@@ -55,7 +57,12 @@ pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
               ORDER BY w.id"
         ),
         json!({ "id": action_id }),
-    )?;
+    )
+}
+
+/// Rows `id, role, before, after` of a query as what was measured.
+pub fn read(sql: &str, args: serde_json::Value) -> Result<Vec<Measured>> {
+    let rows: Vec<Row> = spi::rows(sql, args)?;
     Ok(rows
         .into_iter()
         .map(|row| Measured {

@@ -3,6 +3,7 @@
 pub mod action;
 pub mod advice;
 pub mod analysis;
+pub mod comparison;
 pub mod control;
 pub mod estimate;
 pub mod exchange;
@@ -13,5 +14,6 @@ pub mod managed;
 pub mod measure;
 pub mod profile;
 pub mod protection;
+pub mod trial;
 pub mod verification;
 pub mod workload;

@@ -18,6 +18,9 @@ pub struct Counted {
     pub role_id: u32,
     pub relations_hash: i64,
     pub nested: bool,
+    /// `Arm::number` of what its transaction saw of the indexes on trial.
+    #[serde(default)]
+    pub arm: u32,
     pub relations: Vec<u32>,
     /// `relations` names all of them.
     pub relations_complete: bool,
@@ -45,7 +48,7 @@ const MOST: u64 = i64::MAX as u64;
 
 impl Counted {
     /// With figures that the tables can hold and that can be summed up, whatever they were: one bad row must not stop a flush.
-    fn bounded(&self) -> Counted {
+    pub fn bounded(&self) -> Counted {
         // Of the smallest and the largest numbers, sums and quotients would be errors.
         let figure = |f: f64| if f > 1e-9 { f.min(1e100) } else { 0.0 };
         Counted {

@@ -10,7 +10,7 @@ use super::{Hypothetical, harvest};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::hook::Previous;
 use crate::pg::shape::{self, Wanted};
-use crate::pg::{relinfo, trust, usage};
+use crate::pg::{relinfo, trust, usage, visibility};
 use indexpilot_core::profile::FieldUse;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::RefCell;
@@ -274,6 +274,9 @@ unsafe extern "C-unwind" fn relation_info(
         if let Some(previous) = RELATION_INFO.get() {
             previous(root, table, inhparent, rel);
         }
+        if visibility::any() {
+            visibility::hide_from(rel, table, ACTIVE.load(Relaxed));
+        }
         if outermost() {
             change_indexes(table, inhparent, rel);
         }
@@ -441,6 +444,7 @@ unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _a
     );
     if over {
         trust::transaction_over();
+        visibility::transaction_over();
         if ACTIVE.load(Relaxed) {
             end_session();
         }

@@ -1,9 +1,8 @@
 //! The builder: one process at a time in a database, the only one that changes indexes. It first clears up what a dead predecessor
 //! left, then carries out due actions one after the other, then ends.
 
-use super::outcome;
 use super::state::{self, Role};
-use super::{enter, flush, safeguard};
+use super::{canary, enter, flush, outcome, safeguard};
 use crate::apply::facts::{self, Table};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Failure};
@@ -148,6 +147,13 @@ fn carry_out(action: &Action) -> Result<()> {
             // Gone already: a drop is done, a rebuild has failed, and the catalog says so.
             (None, _) => Ok(()),
         };
+        if outcome.is_ok() && action.kind == Kind::Create {
+            // Before anything that takes time: until then every transaction sees the index.
+            transaction("indexpilot: beginning a trial", || match reconcile::tagged(&action.tag)?.as_slice() {
+                [index] => canary::begin(action, index),
+                _ => Ok(()),
+            })?;
+        }
         // What was measured until now belongs to the time before the change.
         if outcome.is_ok() {
             flush::by_itself().unwrap_or_else(|e| pgrx::warning!("indexpilot: worker: could not flush: {e}"));
@@ -192,7 +198,8 @@ fn review(action: &Action) -> Result<Option<Cleared>> {
             action.statement.clone()
         }
         (Kind::Drop, Some(index)) => {
-            if managed::find(index.tag.as_deref(), &index.schema, &index.name)?.is_none() {
+            let asked_for = action.observe && action.explicit();
+            if !asked_for && managed::find(index.tag.as_deref(), &index.schema, &index.name)?.is_none() {
                 return give_up(action, "IndexPilot did not make this index, so it does not drop it");
             }
             if let Some(why) = apply::drop::refusal(index) {

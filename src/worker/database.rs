@@ -2,10 +2,11 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter, flush, judge, profile, safeguard};
+use super::{advisor, builder, enter, flush, judge, observe, profile, safeguard, trial};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
+use crate::pg::visibility;
 use crate::{capture, pg, store};
 use pgrx::pg_sys::{self, Oid};
 
@@ -27,6 +28,7 @@ fn visit(database: Oid) {
         Ok(false) => {
             state::set_registered(database, false);
             capture::unregister_database(database);
+            step("show indexes", || bgworker::transaction("indexpilot: showing indexes", || visibility::clear_database(database)));
             return;
         }
         Err(e) => return pgrx::warning!("indexpilot: worker: could not look for the extension: {e}"),
@@ -34,11 +36,13 @@ fn visit(database: Oid) {
     state::set_registered(database, true);
     capture::register_database(database);
     // Each step has transactions of its own, and one that fails does not keep the others from being taken.
+    step("compare hidden indexes", trial::reconcile_all);
     step("watch running builds", safeguard::watch);
     step("ask for the builder", || ask_for_builder(database));
     step("flush", flush::by_itself);
     step("profile", profile::by_itself);
     step("verify", judge::run);
+    step("observe", observe::run);
     step("watch running builds", safeguard::watch);
     step("advise", advisor::tick);
     step("forget old analyses", || {

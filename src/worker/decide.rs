@@ -1,7 +1,7 @@
 //! What follows a decision: guarding it, queueing its action, approving, rejecting, cancelling, taking back.
 
 use super::decision::Drawn;
-use super::{explain, outcome, safeguard};
+use super::{explain, outcome, safeguard, trial};
 use crate::apply::reconcile;
 use crate::apply::{self, facts};
 use crate::pg::error::{Error, Kind, Result};
@@ -140,7 +140,7 @@ pub fn cancel(id: i64) -> Result<bool> {
             .hint("SELECT id, state, statement FROM indexpilot.actions ORDER BY id DESC."));
     };
     match a.state {
-        State::Queued | State::Blocked => {
+        State::Queued | State::Observing | State::Blocked => {
             outcome::record(&a, Event::Cancel, None, None, None)?;
             Ok(true)
         }
@@ -151,10 +151,23 @@ pub fn cancel(id: i64) -> Result<bool> {
 
 /// What a rollback of a mutation means.
 pub(super) enum Undo {
-    Drop { statement: String },
-    Create { statement: String },
-    Express { enabled: bool },
-    Disable { disabled: bool },
+    Drop {
+        statement: String,
+    },
+    Create {
+        statement: String,
+    },
+    Express {
+        enabled: bool,
+    },
+    Disable {
+        disabled: bool,
+    },
+    /// Of an index, if it is still there, whether the planner may use it.
+    Visible {
+        index: Option<u32>,
+        visible: bool,
+    },
 }
 
 /// Takes a mutation back and returns the number of the mutation that says so.
@@ -177,6 +190,18 @@ pub(super) fn take_back(id: i64, logged: &Logged, cause: &str) -> Result<i64> {
         }
         Undo::Disable { disabled } => {
             store::control::set_disabled(disabled, disabled.then_some(cause.as_str()))?;
+            None
+        }
+        Undo::Visible { index, visible } => {
+            let index = index.ok_or_else(|| {
+                let name = m.index_name.clone().unwrap_or_default();
+                Error::new(Kind::UndefinedObject, format!("index \"{name}\" does not exist any more"))
+            })?;
+            if visible {
+                trial::show(index, Some(&cause))?
+            } else {
+                trial::hide(index, Some(&cause))?
+            };
             None
         }
     };
@@ -207,7 +232,7 @@ pub(super) fn preview_of(id: i64, logged: &Logged) -> Result<(String, String)> {
         Undo::Drop { statement } => (
             statement,
             format!(
-                "index {index} on {table} is dropped, without blocking reads or writes, and is not proposed again for indexpilot.guard_cooldown"
+                "index {index} on {table} is hidden from plans at once, then dropped, without blocking reads or writes, and is not proposed again for indexpilot.guard_cooldown"
             ),
         ),
         Undo::Create { statement } => {
@@ -225,6 +250,10 @@ pub(super) fn preview_of(id: i64, logged: &Logged) -> Result<(String, String)> {
         Undo::Disable { disabled } => (
             m.undo.clone().unwrap_or_default(),
             if disabled { "no action is started in this database" } else { "actions are started again in this database" }.into(),
+        ),
+        Undo::Visible { visible, .. } => (
+            m.undo.clone().unwrap_or_default(),
+            format!("plans {} index {index} on {table}", if visible { "may use" } else { "no longer use" }),
         ),
     })
 }
@@ -251,6 +280,11 @@ pub(super) fn undo(id: i64, logged: &Logged) -> Result<Undo> {
         ("drop_index", Some(statement)) => Ok(Undo::Create { statement }),
         ("enable_field" | "disable_field", _) => Ok(Undo::Express { enabled: flag("enabled").unwrap_or(true) }),
         ("disable_system" | "enable_system", _) => Ok(Undo::Disable { disabled: flag("disabled").unwrap_or(false) }),
+        ("hide_index" | "show_index", _) => {
+            let schema = m.details.get("index_schema").and_then(serde_json::Value::as_str).unwrap_or_default();
+            let name = m.index_name.clone().unwrap_or_default();
+            Ok(Undo::Visible { index: catalog::oid_of(schema, &name)?, visible: kind == "hide_index" })
+        }
         (other, _) => Err(Error::new(Kind::NotSupported, format!("mutation {id} cannot be taken back"))
             .detail(format!("A mutation of kind {other} has nothing to take back."))),
     }
@@ -312,6 +346,9 @@ fn queue_index(m: &Mutation, kind: ActionKind, statement: &str, cause: &str) -> 
         actor: role::session(),
         estimated_bytes: None,
     })?;
+    if let (ActionKind::Drop, Some(index)) = (kind, index_id) {
+        trial::hide_before_drop(index, id, "hidden", cause, &role::session())?;
+    }
     worker::wake_after_commit(database::current());
     Ok(id)
 }

@@ -4,8 +4,8 @@ use super::state;
 use crate::pg::database::current;
 use crate::pg::error::Result;
 use crate::pg::{bgworker, text};
-use crate::store::exchange;
 use crate::store::workload::{self, Counted, Limits, SampleRow};
+use crate::store::{comparison, exchange};
 use crate::{capture, guc};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -61,6 +61,10 @@ pub fn keep(taken: Taken) -> Result<()> {
     // One statement for each so many rows, as documents have a largest size.
     for rows in taken.counted.chunks(ROWS_AT_A_TIME) {
         workload::record(rows, limits)?;
+        let on_trial: Vec<&Counted> = rows.iter().filter(|c| c.arm != 0).collect();
+        if !on_trial.is_empty() {
+            comparison::record(&on_trial)?;
+        }
     }
     for rows in taken.samples.chunks(ROWS_AT_A_TIME) {
         workload::add_samples(rows, SAMPLES_KEPT)?;
@@ -124,6 +128,7 @@ fn counted(c: capture::Captured) -> Counted {
         role_id: c.role,
         relations_hash: c.relations_hash.cast_signed(),
         nested: c.nested,
+        arm: c.arm.number(),
         relations: c.relations,
         relations_complete: !c.relations_truncated,
         command: c.command.into(),

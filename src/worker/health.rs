@@ -64,6 +64,9 @@ pub struct Figures {
     unusable_others: i64,
     /// Indexes of ours that somebody else dropped.
     missing: i64,
+    pub hidden: i64,
+    /// Hidden for the sake of a drop that has failed.
+    left_hidden: i64,
     templates: i64,
     unplannable: i64,
     server_version: u32,
@@ -92,6 +95,8 @@ pub fn figures() -> Result<Option<Figures>> {
                 (SELECT count(*) FROM indexpilot.managed_indexes m WHERE m.dropped_at IS NULL AND NOT EXISTS (SELECT FROM pg_class c
                    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = m.index_schema AND c.relname = m.index_name)
                    AND NOT EXISTS (SELECT FROM pg_description d WHERE d.description = 'indexpilot:' || m.tag)) AS missing,
+                (SELECT count(*) FROM indexpilot.hidden_indexes) AS hidden,
+                (SELECT count(*) FROM indexpilot.hidden_indexes h WHERE h.action_state = 'failed') AS left_hidden,
                 (SELECT count(*) FROM indexpilot.workload) AS templates,
                 (SELECT count(*) FROM indexpilot.workload WHERE plan_state = 'unplannable') AS unplannable,
                 current_setting('server_version_num')::integer AS server_version
@@ -311,6 +316,12 @@ fn indexes(rows: &mut Vec<Row>, f: &Figures) -> Result<()> {
         when(f.missing > 0, State::Warning),
         format!("{} indexes that IndexPilot made were dropped by somebody else", f.missing),
         "SELECT table_name, index_name, definition FROM indexpilot.managed_indexes WHERE dropped_at IS NULL.",
+    ));
+    rows.push(row(
+        "hidden_indexes",
+        when(f.left_hidden > 0, State::Warning),
+        format!("{} indexes are hidden from plans; of {} of them the drop failed", f.hidden, f.left_hidden),
+        "SELECT index_id::regclass, action_id, reason FROM indexpilot.hidden_indexes; drop them, or show_index() them.",
     ));
     let many = f.templates >= 20 && 2 * f.unplannable > f.templates;
     rows.push(row(

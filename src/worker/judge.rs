@@ -1,16 +1,22 @@
 //! verify: looks at every built index whose time has come, gives the verdict, and queues the drop of what did harm.
 
+use crate::apply::reconcile;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
 use crate::pg::time;
 use crate::store::action::{self, Action, NOBODY, New};
+use crate::store::comparison;
 use crate::store::log::{self, Mutation};
 use crate::store::measure;
 use crate::store::verification::{self, Begun, Found, Verification};
+use crate::worker::{canary, trial};
 use crate::{guc, worker};
 use indexpilot_core::apply::{Event, Kind, State};
 use indexpilot_core::guard::SKEW_S;
-use indexpilot_core::verify::{Circumstances, Config, Judgement, Updates, Verdict, drift, judge, look_number, observation_s};
+use indexpilot_core::trial::Arm;
+use indexpilot_core::verify::{
+    Circumstances, Config, Judgement, Measured, Role, Updates, Verdict, drift, judge, look_number, observation_s,
+};
 use pgrx::spi::quote_qualified_identifier;
 use serde_json::json;
 
@@ -25,7 +31,11 @@ pub fn run() -> Result<()> {
 }
 
 fn look(action: &Action) -> Result<()> {
+    let canary = canary::of_action(action)?;
     if !guc::verify() {
+        if let Some(canary) = canary {
+            canary::finish(canary.id, "indexpilot.verify is off", None)?;
+        }
         action::transition(action.id, action.state, Event::Keep)?;
         return Ok(());
     }
@@ -38,6 +48,9 @@ fn look(action: &Action) -> Result<()> {
     let watched_s = time::now() - finished_at;
     if watched_s < -SKEW_S {
         let reason = "the clock was set back since the index was built, so nothing can be compared".to_owned();
+        if let Some(canary) = canary {
+            canary::finish(canary.id, &reason, None)?;
+        }
         return keep(action, &Judgement { verdict: Verdict::Neutral, reason, rows: Vec::new(), saved_ms: 0.0, lost_ms: 0.0 });
     }
     let begun = verification::begun(action.id)?;
@@ -47,16 +60,21 @@ fn look(action: &Action) -> Result<()> {
     if look <= begun.looks && !(out_of_time && look > 0) {
         return Ok(());
     }
-    let judgement = look_at(action, watched_s, look, &begun)?;
+    let judgement = look_at(action, canary.as_ref().map(|c| c.id), watched_s, look, &begun)?;
     match judgement.verdict {
         Verdict::Pending => Ok(()),
-        Verdict::Kept | Verdict::Neutral => keep(action, &judgement),
+        Verdict::Kept | Verdict::Neutral => {
+            if let Some(canary) = canary {
+                canary::finish(canary.id, &format!("{}: {}", judgement.verdict.as_str(), judgement.reason), None)?;
+            }
+            keep(action, &judgement)
+        }
         Verdict::Reverted => revert(action, &judgement),
     }
 }
 
 /// Compares what was measured before and after, in the light of what the server counted, and notes all of it.
-fn look_at(action: &Action, watched_s: f64, look: u32, begun: &Begun) -> Result<Judgement> {
+fn look_at(action: &Action, canary: Option<i64>, watched_s: f64, look: u32, begun: &Begun) -> Result<Judgement> {
     let now = verification::counters(action.table_id, action.index_id)?;
     // Counters that went backwards were reset meanwhile, and say nothing.
     let since = |now: Option<u64>, begun: Option<u64>| now.zip(begun).and_then(|(now, begun)| now.checked_sub(begun));
@@ -76,8 +94,13 @@ fn look_at(action: &Action, watched_s: f64, look: u32, begun: &Begun) -> Result<
         scans: since(now.scans, begun.scans_begun),
         updates,
         drift: drift(&measure::controls(action.id)?, min_calls),
+        beside_control: canary.is_some(),
     };
-    let judgement = compare(action.id, &seen)?;
+    let figures = match canary {
+        Some(trial_id) => beside_control(trial_id, action.id)?,
+        None => measure::around_action(action.id)?,
+    };
+    let judgement = weigh(action.id, &figures, &seen)?;
     let share = |hot: u64, all: u64| (all > 0).then(|| hot as f64 / all as f64);
     verification::looked(
         action.id,
@@ -96,16 +119,28 @@ fn look_at(action: &Action, watched_s: f64, look: u32, begun: &Begun) -> Result<
     Ok(judgement)
 }
 
-/// Compares what was measured before and after an action, and writes it down.
-fn compare(action_id: i64, seen: &Circumstances) -> Result<Judgement> {
-    let config = Config {
+/// Of a canary, reads are compared with the transactions of the same time that do not see it. Every write maintains it, whoever sees it,
+/// so writes are compared with those of before.
+fn beside_control(trial_id: i64, action_id: i64) -> Result<Vec<Measured>> {
+    let reads = comparison::measured(trial_id, Arm::A)?.into_iter().filter(|m| m.role != Role::Write);
+    let writes = measure::around_action(action_id)?.into_iter().filter(|m| m.role == Role::Write);
+    Ok(reads.chain(writes).collect())
+}
+
+/// The limits of verify, from the settings.
+pub fn config() -> Config {
+    Config {
         min_calls: guc::verify_min_calls(),
         max_regression: guc::verify_max_regression(),
         confidence: guc::verify_confidence(),
         max_hot_loss: guc::verify_max_hot_loss(),
         timeout_s: guc::verify_timeout().as_secs_f64(),
-    };
-    let judgement = judge(&measure::around_action(action_id)?, seen, &config);
+    }
+}
+
+/// Judges an action by these figures, and writes down what they say.
+pub fn weigh(action_id: i64, figures: &[Measured], seen: &Circumstances) -> Result<Judgement> {
+    let judgement = judge(figures, seen, &config());
     verification::replace(action_id, &rows(action_id, &judgement))?;
     Ok(judgement)
 }
@@ -118,13 +153,19 @@ fn keep(action: &Action, judgement: &Judgement) -> Result<()> {
     Ok(())
 }
 
-/// The index goes: the drop is queued in the same transaction as the verdict, so neither can be lost without the other.
+/// The index goes: it is hidden, and its drop is queued, in the same transaction as the verdict, so none of these can be lost without
+/// the others. What it does to plans ends with the commit; the drop follows when the guard lets it.
 fn revert(action: &Action, judgement: &Judgement) -> Result<()> {
+    let found = reconcile::tagged(&action.tag)?.into_iter().find(|i| i.table_id == action.table_id);
+    if found.as_ref().is_some_and(|i| !trial::try_lock(i.oid)) {
+        // Somebody is showing or hiding it at this moment; the next visit judges again.
+        return Ok(());
+    }
     if action::transition(action.id, State::Verifying, Event::Revert)?.is_none() {
         return Ok(());
     }
     let index = quote_qualified_identifier(&action.index_schema, &action.index_name);
-    action::enqueue(&New {
+    let drop = action::enqueue(&New {
         kind: Kind::Drop,
         recommendation_id: None,
         reverts: Some(action.id),
@@ -140,6 +181,9 @@ fn revert(action: &Action, judgement: &Judgement) -> Result<()> {
         actor: NOBODY.into(),
         estimated_bytes: None,
     })?;
+    if let Some(found) = found {
+        trial::hide_before_drop(found.oid, drop, "hidden", &format!("verdict: {}", judgement.reason), NOBODY)?;
+    }
     log::append(&Mutation { mutation: "revert_index".into(), cause: judgement.reason.clone(), ..about(action, judgement) })?;
     pgrx::log!("indexpilot: verify: takes index \"{}\" back: {}", action.index_name, judgement.reason);
     worker::wake_after_commit(crate::pg::database::current());

@@ -4,6 +4,7 @@
 pub mod advice;
 pub mod advisor;
 mod builder;
+pub mod canary;
 mod database;
 pub mod decide;
 pub mod decision;
@@ -12,8 +13,9 @@ pub mod exchange;
 pub mod explain;
 pub mod flush;
 pub mod health;
-mod judge;
+pub mod judge;
 mod launcher;
+pub mod observe;
 mod outcome;
 mod profile;
 mod references;
@@ -22,10 +24,12 @@ mod rows;
 mod safeguard;
 pub mod state;
 pub mod status;
+pub mod trial;
 
 use crate::capture;
 use crate::pg::database::{self as databases, Event};
-use crate::pg::{bgworker, xact};
+use crate::pg::error::or_raise;
+use crate::pg::{bgworker, visibility, xact};
 use pgrx::pg_sys::{self, Oid};
 use state::Role;
 use std::time::{Duration, Instant};
@@ -69,6 +73,9 @@ fn on_command(event: Event) {
         }),
         Event::Extension => {
             let database = databases::current();
+            if !databases::has_extension() {
+                or_raise(visibility::clear_database(database));
+            }
             xact::at_end(move |committed| {
                 if committed {
                     state::want(database, Role::Worker);
@@ -81,6 +88,9 @@ fn on_command(event: Event) {
 /// Has our processes leave a database and keeps them out of it until the transaction ends, whichever way.
 fn empty(database: Oid, dropped: bool) {
     let present = state::hold(database);
+    if dropped {
+        or_raise(visibility::clear_database(database));
+    }
     xact::at_end(move |committed| {
         if committed && dropped {
             state::forget(database);

@@ -2,6 +2,7 @@
 //! transaction. The same steps follow an attempt of this process and the death of another one.
 
 use super::builder::MAX_ATTEMPTS;
+use super::{canary, trial};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Class, Failure};
 use crate::pg::bgworker::{self, transaction};
@@ -180,6 +181,9 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
     match (event, action.kind) {
         (Event::Built, _) => {
             managed::add(action)?;
+            if let Some(index) = index {
+                canary::begin(action, index)?;
+            }
             undo = index.map(apply::drop::statement);
         }
         (Event::Done, Kind::Drop) => {
@@ -202,6 +206,14 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
             action::set_index(action.id, index.oid, index.bytes)?;
         }
         action::cut_measurements(action.id)?;
+    }
+    let permanent = failure.is_some_and(|f| f.class == Class::Permanent);
+    match event {
+        Event::Done => trial::action_ended(action, index.filter(|_| action.kind != Kind::Drop))?,
+        // A drop that cannot get its locks may have taken back harm, which must not come back; others are over.
+        Event::Cancel => trial::drop_called_off(action)?,
+        Event::Fail if permanent => trial::drop_called_off(action)?,
+        _ => {}
     }
     let bytes = index.map(|i| i.bytes);
     log::append(&Mutation {

@@ -141,7 +141,9 @@ pub fn rows() -> Result<Vec<Row>> {
         Breaker::HalfOpen(_) | Breaker::Trying(_) => "half open",
     };
     add("circuit_breaker", Some(breaker.into()), "Whether actions are held back because too many in a row went wrong");
-    let unusable = health::figures()?.map(|f| f.unusable_ours.to_string());
-    add("unusable_indexes", unusable, "Unusable indexes of IndexPilot that no action works on");
+    let figures = health::figures()?;
+    let figure = |of: fn(&health::Figures) -> i64| figures.as_ref().map(|f| of(f).to_string());
+    add("unusable_indexes", figure(|f| f.unusable_ours), "Unusable indexes of IndexPilot that no action works on");
+    add("hidden_indexes", figure(|f| f.hidden), "Indexes that no new plan uses (view hidden_indexes)");
     Ok(rows)
 }

@@ -347,7 +347,7 @@ fn taken_back(db: &mut Client, action: i64) -> Result<()> {
     let summary = format!("SELECT verdict FROM indexpilot.verifications WHERE role = 'summary' AND action_id = {action}");
     assert_eq!(text(db, &summary)?, "reverted");
     let logged = "SELECT string_agg(mutation, ' ' ORDER BY id) FROM indexpilot.mutation_log WHERE index_name = 'ip_goods_harm'";
-    assert_eq!(text(db, logged)?, "create_index revert_index drop_index");
+    assert_eq!(text(db, logged)?, "create_index hide_index revert_index drop_index");
     assert_eq!(number(db, "SELECT count(*) FROM indexpilot.managed_indexes WHERE dropped_at IS NULL")?, 0);
     Ok(())
 }

@@ -104,6 +104,7 @@ fn verdict(dice: &mut Dice, world: &World) -> Verdict {
             scans: Some(10),
             updates: world.updates,
             drift: drift(&controls, CONFIG.min_calls),
+            beside_control: false,
         };
         match judge(&measured, &seen, &CONFIG).verdict {
             Verdict::Pending => {}
