@@ -79,7 +79,9 @@ static SELECT_STORAGE_BUDGET: GucSetting<i32> = GucSetting::<i32>::new(-1);
 static SELECT_STORAGE_SHARE: GucSetting<f64> = GucSetting::<f64>::new(0.5);
 static SELECT_TIME_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static SELECT_MIN_GAIN: GucSetting<f64> = GucSetting::<f64>::new(0.01);
-static SELECT_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.10);
+// An index can raise the planner's estimate of a query that does not get slower (the estimates of two plans do not agree), so a tight
+// bound forbids good sets; what really gets slower is found and taken back by verify.
+static SELECT_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.25);
 
 static APPLY: GucSetting<bool> = GucSetting::<bool>::new(true);
 static APPLY_LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
