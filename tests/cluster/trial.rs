@@ -467,6 +467,7 @@ fn d54_only_what_nobody_misses_is_dropped() -> Result<()> {
     // What has become more than that while it was observed is not dropped, and seen again.
     cluster.configure("indexpilot.apply_observe", "1s")?;
     cluster.reload()?;
+    poll_until(LIMIT, "the setting to hold", || Ok(text(&mut db, "SHOW indexpilot.apply_observe")? == "1s"))?;
     db.batch_execute("SELECT indexpilot.disable_system('the test is not ready')")?;
     let adopted = number(&mut db, "SELECT indexpilot.retire_index('r_c', 'nobody uses it')")?;
     reach(&mut db, adopted, &["queued"])?;
@@ -488,6 +489,7 @@ fn d54_only_what_nobody_misses_is_dropped() -> Result<()> {
     // A query becomes slow without it: the drop is called off long before its time, and the index is back.
     cluster.configure("indexpilot.apply_observe", "1h")?;
     cluster.reload()?;
+    poll_until(LIMIT, "the setting to hold", || Ok(text(&mut db, "SHOW indexpilot.apply_observe")? == "1h"))?;
     let mut run = || -> Result<()> {
         for i in 0..40 {
             db.batch_execute(&format!("SELECT id FROM t WHERE a = {i}"))?;
