@@ -28,6 +28,8 @@ mod capture_statements;
 mod capture_texts;
 #[path = "cluster/exchange.rs"]
 mod exchange;
+#[path = "cluster/fault.rs"]
+mod fault;
 #[path = "cluster/guard.rs"]
 mod guard;
 #[path = "cluster/life.rs"]
