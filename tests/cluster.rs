@@ -44,5 +44,7 @@ mod profile;
 mod smoke;
 #[path = "cluster/trial.rs"]
 mod trial;
+#[path = "cluster/verify.rs"]
+mod verify;
 #[path = "cluster/whatif_hypopg.rs"]
 mod whatif_hypopg;

@@ -90,3 +90,40 @@ COMMENT ON FUNCTION health_check() IS
 REVOKE ALL ON FUNCTION rollback_to(timestamptz), rollback_to_preview(timestamptz), health_check() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION health_check() TO pg_monitor;
 GRANT SELECT ON timeline TO pg_monitor;
+
+-- ------------------------------------------------------------------------------------------------------------------- verify
+CREATE TABLE verification_figures (
+    action_id     bigint PRIMARY KEY REFERENCES actions ON DELETE CASCADE,
+    begun_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    updates_begun bigint,
+    hot_updates_begun bigint,
+    scans_begun   bigint,
+    looks         integer NOT NULL DEFAULT 0,
+    looked_at     timestamptz,
+    observation_s double precision,
+    scans         bigint,
+    updates       bigint,
+    hot_share_before double precision,
+    hot_share_after double precision,
+    drift         double precision,
+    saved_ms      double precision,
+    lost_ms       double precision
+);
+COMMENT ON TABLE verification_figures IS 'What a verdict was made of beside the times of the queries, which are in verifications';
+COMMENT ON COLUMN verification_figures.action_id IS 'Action that is judged';
+COMMENT ON COLUMN verification_figures.begun_at IS 'When the figures of the server were first read';
+COMMENT ON COLUMN verification_figures.updates_begun IS 'Updates of the table that the server had counted then';
+COMMENT ON COLUMN verification_figures.hot_updates_begun IS 'Heap-only ones of them';
+COMMENT ON COLUMN verification_figures.scans_begun IS 'Uses of the index that the server had counted then';
+COMMENT ON COLUMN verification_figures.looks IS 'How often the index was looked at';
+COMMENT ON COLUMN verification_figures.looked_at IS 'When it was last looked at';
+COMMENT ON COLUMN verification_figures.observation_s IS 'Seconds of observing that the rates of its queries call for';
+COMMENT ON COLUMN verification_figures.scans IS 'Uses of the index since then; NULL when the counters were reset meanwhile';
+COMMENT ON COLUMN verification_figures.updates IS 'Updates of the table since then';
+COMMENT ON COLUMN verification_figures.hot_share_before IS 'Share of the updates before then that were heap-only';
+COMMENT ON COLUMN verification_figures.hot_share_after IS 'The same since then';
+COMMENT ON COLUMN verification_figures.drift IS 'How many times as long queries of other tables take as before';
+COMMENT ON COLUMN verification_figures.saved_ms IS 'Time that queries which became faster have saved, milliseconds';
+COMMENT ON COLUMN verification_figures.lost_ms IS 'Time that queries which became slower have lost, milliseconds';
+
+GRANT SELECT ON verification_figures TO pg_monitor;

@@ -33,7 +33,9 @@ static GUARD_FREE_DISK_FACTOR: GucSetting<f64> = GucSetting::<f64>::new(2.0);
 
 static VERIFY: GucSetting<bool> = GucSetting::<bool>::new(true);
 static VERIFY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
-static VERIFY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(72 * 60);
+static VERIFY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(72 * 60 * 60);
+// An index on a column that updates set costs this much of them at least; what it gives is weighed beside it.
+static VERIFY_MAX_HOT_LOSS: GucSetting<f64> = GucSetting::<f64>::new(0.2);
 static VERIFY_MIN_CALLS: GucSetting<i32> = GucSetting::<i32>::new(20);
 static VERIFY_MAX_REGRESSION: GucSetting<f64> = GucSetting::<f64>::new(0.10);
 static VERIFY_CONFIDENCE: GucSetting<f64> = GucSetting::<f64>::new(0.99);
@@ -252,7 +254,7 @@ pub(super) fn define() {
     GucRegistry::define_int_guc(
         c"indexpilot.verify_delay",
         c"Time for which a new index is watched before it is judged.",
-        c"Long enough to see a usual span of the workload.",
+        c"Further looks come at growing distances, for as long as its queries take to be called often enough, and at most indexpilot.verify_timeout.",
         &VERIFY_DELAY,
         0,
         604_800,
@@ -265,9 +267,9 @@ pub(super) fn define() {
         c"Then the verdict is neutral, and the index stays.",
         &VERIFY_TIMEOUT,
         1,
-        525_600,
+        31_536_000,
         Sighup,
-        min,
+        s,
     );
     GucRegistry::define_int_guc(
         c"indexpilot.verify_min_calls",
@@ -286,6 +288,16 @@ pub(super) fn define() {
         &VERIFY_MAX_REGRESSION,
         0.0,
         100.0,
+        Sighup,
+        none,
+    );
+    GucRegistry::define_float_guc(
+        c"indexpilot.verify_max_hot_loss",
+        c"Share of a table's updates that may stop being heap-only before an index is doubted.",
+        c"0.2 stands for a fifth. Beyond it, an index that saves less than the writes lose is taken back, however little each one loses.",
+        &VERIFY_MAX_HOT_LOSS,
+        0.0,
+        1.0,
         Sighup,
         none,
     );
@@ -362,13 +374,16 @@ pub fn verify_delay() -> Duration {
     Duration::from_secs(VERIFY_DELAY.get() as u64)
 }
 pub fn verify_timeout() -> Duration {
-    Duration::from_secs(60 * VERIFY_TIMEOUT.get() as u64)
+    Duration::from_secs(VERIFY_TIMEOUT.get() as u64)
 }
 pub fn verify_min_calls() -> u64 {
     VERIFY_MIN_CALLS.get() as u64
 }
 pub fn verify_max_regression() -> f64 {
     VERIFY_MAX_REGRESSION.get()
+}
+pub fn verify_max_hot_loss() -> f64 {
+    VERIFY_MAX_HOT_LOSS.get()
 }
 pub fn verify_confidence() -> f64 {
     VERIFY_CONFIDENCE.get()

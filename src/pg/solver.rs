@@ -48,6 +48,8 @@ impl Milp for Interruptible {
             model.try_set_option("random_seed", 0),
             model.try_set_option("time_limit", time_limit_s.max(0.0)),
             model.try_set_option("mip_rel_gap", gap.max(0.0)),
+            // It looks for a first solution at length; here every set that fits is one.
+            model.try_set_option("mip_heuristic_run_feasibility_jump", false),
         ];
         if let Some(status) = options.into_iter().find_map(Result::err) {
             return Err(format!("solver refused an option: {status:?}"));

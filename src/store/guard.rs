@@ -39,7 +39,7 @@ pub struct History {
 pub fn history(table_id: u32, definition: &str, index_id: Option<u32>, index_schema: &str, index_name: &str) -> Result<History> {
     let sql = "SELECT \
          (SELECT coalesce(jsonb_agg(extract(epoch FROM clock_timestamp() - s.started_at)::float8), '[]') FROM \
-            (SELECT started_at FROM indexpilot.actions WHERE started_at IS NOT NULL AND reverts IS NULL \
+            (SELECT started_at FROM indexpilot.actions WHERE attempts > 0 AND reverts IS NULL \
               ORDER BY started_at DESC LIMIT ($1->>'starts')::integer) s) AS started_s_ago, \
          (SELECT coalesce(jsonb_agg(jsonb_build_object('outcome', p.outcome, \
                    'started_s_ago', extract(epoch FROM clock_timestamp() - p.started_at)::float8, \
@@ -51,7 +51,7 @@ pub fn history(table_id: u32, definition: &str, index_id: Option<u32>, index_sch
                          WHEN a.state IN ('building', 'built', 'verifying') THEN 'open' \
                          WHEN a.state = 'reverted' AND EXISTS (SELECT FROM indexpilot.verifications v \
                               WHERE v.action_id = a.id AND v.verdict = 'reverted') THEN 'bad' END AS outcome \
-               FROM indexpilot.actions a WHERE a.started_at IS NOT NULL AND a.reverts IS NULL \
+               FROM indexpilot.actions a WHERE a.attempts > 0 AND a.reverts IS NULL \
               ORDER BY a.id DESC LIMIT ($1->>'past')::integer) p WHERE p.outcome IS NOT NULL) AS past, \
          r.reverted_s_ago, r.reverted_times, \
          (SELECT b.index_bytes FROM indexpilot.actions b WHERE b.table_id = ($1->>'table_id')::oid \

@@ -77,3 +77,50 @@ pub fn read(sql: &str, args: serde_json::Value) -> Result<Vec<Measured>> {
         })
         .collect())
 }
+
+/// Queries that are compared to tell how the server as a whole changed.
+const CONTROLS: usize = 30;
+
+/// The most frequent queries that have nothing to do with the table of an action, before and after.
+pub fn controls(action_id: i64) -> Result<Vec<(Window, Window)>> {
+    let sums = "pg_catalog.jsonb_build_object('calls', pg_catalog.sum(q.calls), 'errors', 0,
+                    'total_ms', pg_catalog.sum(q.total_ms), 'sum_squares_ms', pg_catalog.sum(q.sum_squares_ms),
+                    'histogram', indexpilot.histogram_sum(q.histogram))";
+    let cut = "COALESCE(a.finished_at, a.started_at)";
+    #[derive(Deserialize)]
+    struct Pair {
+        before: Sums,
+        after: Sums,
+    }
+    let rows: Vec<Pair> = spi::rows(
+        &format!(
+            "SELECT (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = c.id AND q.bucket_at < {cut}) AS before,
+                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = c.id AND q.bucket_at >= {cut}) AS after
+               FROM indexpilot.actions a, LATERAL (
+                    SELECT w.id FROM indexpilot.workload w JOIN indexpilot.workload_stats q ON q.workload_id = w.id
+                     WHERE w.command = 'select' AND w.relations <> '{{}}' AND NOT w.relations && ARRAY[a.table_id]
+                       AND q.bucket_at >= {cut}
+                     GROUP BY w.id ORDER BY pg_catalog.sum(q.calls) DESC, w.id LIMIT ($1->>'most')::integer) c
+              WHERE a.id = ($1->>'id')::bigint"
+        ),
+        json!({ "id": action_id, "most": CONTROLS }),
+    )?;
+    Ok(rows.into_iter().map(|r| (r.before.into(), r.after.into())).collect())
+}
+
+/// Calls a second, before the change, of each query that the decision on an action named.
+pub fn rates(action_id: i64) -> Result<Vec<f64>> {
+    #[derive(Deserialize)]
+    struct Rate {
+        rate: f64,
+    }
+    let rows: Vec<Rate> = spi::rows(
+        "SELECT COALESCE((SELECT (pg_catalog.sum(q.calls) / GREATEST(EXTRACT(epoch FROM a.finished_at - pg_catalog.min(q.bucket_at)), 1))::float8
+                            FROM indexpilot.workload_stats q WHERE q.workload_id = c.id AND q.bucket_at < a.finished_at), 0) AS rate
+           FROM indexpilot.actions a JOIN indexpilot.recommendations r ON r.id = a.recommendation_id,
+                pg_catalog.unnest(r.workload_ids) AS c(id)
+          WHERE a.id = ($1->>'id')::bigint AND EXISTS (SELECT FROM indexpilot.workload w WHERE w.id = c.id)",
+        json!({ "id": action_id }),
+    )?;
+    Ok(rows.into_iter().map(|r| r.rate).collect())
+}

@@ -305,6 +305,7 @@ fn prepare(studies: Vec<Study>, limits: &Limits) -> Result<Prepared> {
 }
 
 fn select_config(limits: &Limits, budget: Bytes) -> select::Config {
+    let budget = with_margin(budget);
     select::Config {
         budget,
         time_limit_s: limits.time_limit_s,
@@ -350,6 +351,11 @@ fn weigh(studies: Vec<Study>, limits: &Limits) -> Result<Weighed> {
     })
 }
 
+/// Sizes are estimates: so much of the budget stays free that what is built keeps it.
+fn with_margin(budget: Bytes) -> Bytes {
+    budget - budget / 200
+}
+
 /// What a budget buys.
 pub struct FrontierPoint {
     pub storage_budget: Bytes,
@@ -389,7 +395,7 @@ pub fn advise_frontier(
         &mut solver::Interruptible,
         &mut || start.elapsed().as_secs_f64(),
         &select_config(&limits, 0),
-        &budgets,
+        &budgets.iter().map(|b| with_margin(*b)).collect::<Vec<_>>(),
     )
     .map_err(interrupted)?;
     let statement = |c: &usize| {
@@ -399,7 +405,7 @@ pub fn advise_frontier(
     Ok(points
         .into_iter()
         .map(|p| FrontierPoint {
-            storage_budget: p.budget,
+            storage_budget: budgets.iter().copied().find(|b| with_margin(*b) == p.budget).unwrap_or(p.budget),
             estimated_bytes: p.bytes,
             cost_before: p.cost_before,
             cost_after: p.cost_after,

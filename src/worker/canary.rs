@@ -14,7 +14,7 @@ use crate::store::log::{self, Mutation};
 use crate::store::trial::{self as rows, Target, Terms};
 use indexpilot_core::apply::Kind as ActionKind;
 use indexpilot_core::trial::Arm;
-use indexpilot_core::verify::{Config, Effect, judge};
+use indexpilot_core::verify::{Circumstances, Config, Effect, judge};
 use serde_json::json;
 
 /// Kind of a trial whose index was just built.
@@ -174,7 +174,7 @@ pub fn report(id: i64, config: &Config) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for arm in [Arm::A, Arm::B] {
         let measured = comparison::measured(id, arm)?;
-        for row in judge(&measured, 0.0, config).rows.into_iter().filter(|r| r.calls_after > 0) {
+        for row in judge(&measured, &Circumstances::after(0.0), config).rows.into_iter().filter(|r| r.calls_after > 0) {
             lines.push(Line {
                 workload_id: row.workload_id,
                 query: comparison::query(row.workload_id)?,

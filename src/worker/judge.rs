@@ -8,12 +8,15 @@ use crate::store::action::{self, Action, NOBODY, New};
 use crate::store::comparison;
 use crate::store::log::{self, Mutation};
 use crate::store::measure;
-use crate::store::verification::{self, Verification};
+use crate::store::verification::{self, Begun, Found, Verification};
 use crate::worker::{canary, trial};
 use crate::{guc, worker};
 use indexpilot_core::apply::{Event, Kind, State};
+use indexpilot_core::guard::SKEW_S;
 use indexpilot_core::trial::Arm;
-use indexpilot_core::verify::{Config, Judgement, Measured, Role, Verdict, judge};
+use indexpilot_core::verify::{
+    Circumstances, Config, Judgement, Measured, Role, Updates, Verdict, drift, judge, look_number, observation_s,
+};
 use pgrx::spi::quote_qualified_identifier;
 use serde_json::json;
 
@@ -37,18 +40,27 @@ fn look(action: &Action) -> Result<()> {
         return Ok(());
     }
     if action.state == State::Built {
+        verification::begin(action.id, &verification::counters(action.table_id, action.index_id)?)?;
         action::transition(action.id, State::Built, Event::Watch)?;
         return Ok(());
     }
-    let watched_s = time::now() - action.finished_at.unwrap_or_else(time::now);
-    if watched_s < guc::verify_delay().as_secs_f64() {
+    let Some(finished_at) = action.finished_at else { return Ok(()) };
+    let watched_s = time::now() - finished_at;
+    if watched_s < -SKEW_S {
+        let reason = "the clock was set back since the index was built, so nothing can be compared".to_owned();
+        if let Some(canary) = canary {
+            canary::finish(canary.id, &reason, None)?;
+        }
+        return keep(action, &Judgement { verdict: Verdict::Neutral, reason, rows: Vec::new(), saved_ms: 0.0, lost_ms: 0.0 });
+    }
+    let begun = verification::begun(action.id)?;
+    let look = look_number(watched_s, guc::verify_delay().as_secs_f64());
+    let timeout_s = guc::verify_timeout().as_secs_f64();
+    let out_of_time = watched_s >= timeout_s && begun.looked_at.is_none_or(|at| at - finished_at < timeout_s);
+    if look <= begun.looks && !(out_of_time && look > 0) {
         return Ok(());
     }
-    let figures = match &canary {
-        Some(canary) => beside_control(canary.id, action.id)?,
-        None => measure::around_action(action.id)?,
-    };
-    let judgement = weigh(action.id, &figures, watched_s)?;
+    let judgement = look_at(action, canary.as_ref().map(|c| c.id), watched_s, look, &begun)?;
     match judgement.verdict {
         Verdict::Pending => Ok(()),
         Verdict::Kept | Verdict::Neutral => {
@@ -59,6 +71,52 @@ fn look(action: &Action) -> Result<()> {
         }
         Verdict::Reverted => revert(action, &judgement),
     }
+}
+
+/// Compares what was measured before and after, in the light of what the server counted, and notes all of it.
+fn look_at(action: &Action, canary: Option<i64>, watched_s: f64, look: u32, begun: &Begun) -> Result<Judgement> {
+    let now = verification::counters(action.table_id, action.index_id)?;
+    // Counters that went backwards were reset meanwhile, and say nothing.
+    let since = |now: Option<u64>, begun: Option<u64>| now.zip(begun).and_then(|(now, begun)| now.checked_sub(begun));
+    let updates = since(Some(now.updates), begun.updates_begun).zip(since(Some(now.hot_updates), begun.hot_updates_begun));
+    let updates = updates.map(|(after, hot_after)| Updates {
+        before: begun.updates_begun.unwrap_or(0),
+        hot_before: begun.hot_updates_begun.unwrap_or(0),
+        after,
+        hot_after,
+    });
+    let min_calls = guc::verify_min_calls();
+    let (least_s, most_s) = (guc::verify_delay().as_secs_f64(), guc::verify_timeout().as_secs_f64());
+    let seen = Circumstances {
+        watched_s,
+        observation_s: observation_s(&measure::rates(action.id)?, min_calls, least_s, most_s),
+        look,
+        scans: since(now.scans, begun.scans_begun),
+        updates,
+        drift: drift(&measure::controls(action.id)?, min_calls),
+        beside_control: canary.is_some(),
+    };
+    let figures = match canary {
+        Some(trial_id) => beside_control(trial_id, action.id)?,
+        None => measure::around_action(action.id)?,
+    };
+    let judgement = weigh(action.id, &figures, &seen)?;
+    let share = |hot: u64, all: u64| (all > 0).then(|| hot as f64 / all as f64);
+    verification::looked(
+        action.id,
+        &Found {
+            looks: look,
+            observation_s: seen.observation_s,
+            scans: seen.scans,
+            updates: updates.map(|u| u.after),
+            hot_share_before: updates.and_then(|u| share(u.hot_before, u.before)),
+            hot_share_after: updates.and_then(|u| share(u.hot_after, u.after)),
+            drift: seen.drift,
+            saved_ms: judgement.saved_ms,
+            lost_ms: judgement.lost_ms,
+        },
+    )?;
+    Ok(judgement)
 }
 
 /// Of a canary, reads are compared with the transactions of the same time that do not see it. Every write maintains it, whoever sees it,
@@ -75,13 +133,14 @@ pub fn config() -> Config {
         min_calls: guc::verify_min_calls(),
         max_regression: guc::verify_max_regression(),
         confidence: guc::verify_confidence(),
+        max_hot_loss: guc::verify_max_hot_loss(),
         timeout_s: guc::verify_timeout().as_secs_f64(),
     }
 }
 
 /// Judges an action by these figures, and writes down what they say.
-pub fn weigh(action_id: i64, figures: &[Measured], watched_s: f64) -> Result<Judgement> {
-    let judgement = judge(figures, watched_s, &config());
+pub fn weigh(action_id: i64, figures: &[Measured], seen: &Circumstances) -> Result<Judgement> {
+    let judgement = judge(figures, seen, &config());
     verification::replace(action_id, &rows(action_id, &judgement))?;
     Ok(judgement)
 }

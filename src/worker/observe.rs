@@ -8,10 +8,10 @@ use crate::apply::{self, Class, Failure, reconcile};
 use crate::pg::error::{Error, Kind as ErrorKind, Result};
 use crate::pg::{bgworker, catalog, database, role, time};
 use crate::store::action::{self, Action, New};
-use crate::store::{measure, protection};
+use crate::store::{measure, protection, trial as rows};
 use crate::{guc, worker};
 use indexpilot_core::apply::{Event, Kind, State};
-use indexpilot_core::verify::Verdict;
+use indexpilot_core::verify::{Circumstances, Verdict, drift, look_number};
 use pgrx::spi::quote_qualified_identifier;
 
 /// Hides an index, to drop it when the time of observing is over; returns the number of the action.
@@ -79,8 +79,17 @@ fn look(action: &Action) -> Result<()> {
     if !trial::try_lock(index.oid) {
         return Ok(());
     }
+    if rows::get(index.oid)?.is_none() {
+        return call_off(action, "the index is not hidden any more");
+    }
     if guc::verify() {
-        let judgement = judge::weigh(action.id, &measure::around_action(action.id)?, time::now() - since)?;
+        let watched_s = time::now() - since;
+        let seen = Circumstances {
+            look: look_number(watched_s, guc::verify_delay().as_secs_f64()),
+            drift: drift(&measure::controls(action.id)?, guc::verify_min_calls()),
+            ..Circumstances::after(watched_s)
+        };
+        let judgement = judge::weigh(action.id, &measure::around_action(action.id)?, &seen)?;
         if judgement.verdict == Verdict::Reverted {
             pgrx::log!("indexpilot: trial: index \"{}\" is missed: {}", action.index_name, judgement.reason);
             return call_off(action, &format!("the index is missed: {}", judgement.reason));

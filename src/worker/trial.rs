@@ -95,7 +95,11 @@ pub fn show(index: u32, reason: Option<&str>) -> Result<Option<i64>> {
     lock::for_transaction(Own::Index(index));
     let Some(row) = trial::get(index)? else { return Ok(None) };
     let reason = reason.unwrap_or("call");
-    let drop = row.action_id.map(action::get).transpose()?.flatten();
+    let drop = match row.action_id {
+        Some(id) => action::get(id)?,
+        // It was hidden before somebody wanted it dropped.
+        None => action::drop_of(index)?,
+    };
     if let Some(drop) = drop.as_ref().filter(|d| d.state == State::Building) {
         return Err(Error::new(Kind::InUse, format!("index \"{}\" is being dropped", row.index_name))
             .hint(format!("SELECT indexpilot.cancel({}).", drop.id)));

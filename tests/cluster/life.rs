@@ -376,6 +376,12 @@ fn an_index_that_slows_its_query_is_taken_back() -> Result<()> {
            FROM indexpilot.analyses a, indexpilot.workload w WHERE w.queryid = 4711 RETURNING id",
     )?;
     let action = build(&mut db, "ip_goods_harm", "price", Some(recommendation))?;
+    // Only what plans use can have slowed them.
+    reach(&mut db, action, &["verifying"])?;
+    db.batch_execute(
+        "SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(*) FROM crm.goods WHERE price = 7; \
+         SELECT pg_stat_force_next_flush()",
+    )?;
     db.batch_execute("SELECT measured(clock_timestamp(), 10, 54)")?;
     taken_back(&mut db, action)?;
     let cited =

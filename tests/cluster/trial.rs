@@ -467,6 +467,7 @@ fn d54_only_what_nobody_misses_is_dropped() -> Result<()> {
     // What has become more than that while it was observed is not dropped, and seen again.
     cluster.configure("indexpilot.apply_observe", "1s")?;
     cluster.reload()?;
+    poll_until(LIMIT, "the setting to hold", || Ok(text(&mut db, "SHOW indexpilot.apply_observe")? == "1s"))?;
     db.batch_execute("SELECT indexpilot.disable_system('the test is not ready')")?;
     let adopted = number(&mut db, "SELECT indexpilot.retire_index('r_c', 'nobody uses it')")?;
     reach(&mut db, adopted, &["queued"])?;
@@ -488,6 +489,7 @@ fn d54_only_what_nobody_misses_is_dropped() -> Result<()> {
     // A query becomes slow without it: the drop is called off long before its time, and the index is back.
     cluster.configure("indexpilot.apply_observe", "1h")?;
     cluster.reload()?;
+    poll_until(LIMIT, "the setting to hold", || Ok(text(&mut db, "SHOW indexpilot.apply_observe")? == "1h"))?;
     let mut run = || -> Result<()> {
         for i in 0..40 {
             db.batch_execute(&format!("SELECT id FROM t WHERE a = {i}"))?;
@@ -508,5 +510,30 @@ fn d54_only_what_nobody_misses_is_dropped() -> Result<()> {
     let verdict = format!("SELECT verdict FROM indexpilot.verifications WHERE action_id = {missed} AND role = 'summary'");
     assert_eq!(text(&mut watch, &verdict)?, "reverted");
     assert!(there(&mut watch, "t_a")?);
+    Ok(())
+}
+
+#[test]
+fn a_restored_database_uses_all_of_its_indexes() -> Result<()> {
+    let cluster = shop("trial-restore")?;
+    let mut db = connect(&cluster)?;
+    hide(&mut db)?;
+    let retired = number(&mut db, "SELECT indexpilot.retire_index(indexrelid) FROM pg_index WHERE indexrelid = 't_a'::regclass")?;
+    assert_eq!(hidden(&mut db)?, "", "what a person has hidden stays hidden for that reason");
+    assert_eq!(text(&mut db, &format!("SELECT state FROM indexpilot.actions WHERE id = {retired}"))?, "observing");
+    let script = cluster.data().with_file_name("dump.sql");
+    fs::write(&script, cluster.run(cluster.client_program("pg_dump").arg("shop"))?)?;
+    db.batch_execute("CREATE DATABASE restored")?;
+    cluster.run(cluster.client_program("psql").args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", "restored", "-f"]).arg(&script))?;
+    let mut restored = cluster.connect("restored", "postgres")?;
+    restored.batch_execute("ANALYZE t")?;
+    assert!(used(&mut restored)?);
+    assert_eq!(number(&mut restored, "SELECT count(*) FROM indexpilot.index_trial")?, 0);
+    // It is on its own: hiding there does nothing here, and the other way round.
+    hide(&mut restored)?;
+    assert!(!used(&mut restored)?);
+    show(&mut db)?;
+    assert!(used(&mut db)? && !used(&mut restored)?);
+    assert_eq!(text(&mut db, &format!("SELECT state FROM indexpilot.actions WHERE id = {retired}"))?, "cancelled");
     Ok(())
 }

@@ -132,7 +132,7 @@ pub fn generate(queries: &[Query], catalog: &Catalog, config: &Config) -> Genera
             let plain = btree::candidates(&wants, fields, &shares, config.max_columns);
             let covering = covering::candidates(&wants, fields, &plain, config.max_columns);
             let partial = partial::candidates(&wants, fields, &shares, &rules, config.max_columns);
-            let other = other::candidates(&wants, fields);
+            let other = other::candidates(&wants, fields, config.max_columns);
             let kinds = [
                 (plain, MAX_PLAIN_PER_USE),
                 (covering, MAX_COVERING_PER_USE),

@@ -15,31 +15,37 @@ const MIN_CORRELATION: f64 = 0.9;
 /// A smaller table has too few ranges of 128 pages to leave any out.
 const MIN_BRIN_BYTES: Bytes = 16 << 20;
 
-pub(super) fn candidates(wants: &Wants<'_>, fields: &Fields) -> Vec<IndexDef> {
-    let mut defs = searching(wants, fields);
+pub(super) fn candidates(wants: &Wants<'_>, fields: &Fields, max_columns: usize) -> Vec<IndexDef> {
+    let mut defs = searching(wants, fields, max_columns);
     defs.extend(hash(wants, fields));
-    defs.extend(brin(wants, fields));
+    defs.extend(brin(wants, fields, max_columns));
     defs.into_iter().collect()
 }
 
-/// An index for each restriction by each operator class that serves it; of gin one for all such columns together, too.
-fn searching(wants: &Wants<'_>, fields: &Fields) -> BTreeSet<IndexDef> {
+/// An index for each restriction by each operator class that serves it; of gin one for all such columns together, too, or for those that
+/// leave the fewest rows.
+fn searching(wants: &Wants<'_>, fields: &Fields, max_columns: usize) -> BTreeSet<IndexDef> {
     let rel = wants.usage.rel;
     let mut defs = BTreeSet::new();
     // Of a column's classes the first that is named: the most general.
-    let mut gin: BTreeMap<AttNum, Key> = BTreeMap::new();
+    let mut gin: BTreeMap<AttNum, (f64, Key)> = BTreeMap::new();
     for p in wants.special().filter(|p| fields.searched(p.column)) {
         for (method, opclass) in p.by.iter().filter(|(method, _)| *method != AccessMethod::Btree) {
             let key = Key::asc(p.column).with(*opclass);
             defs.insert(IndexDef::new(rel, vec![key], []).by(*method));
             if *method == AccessMethod::Gin {
-                let first = gin.entry(p.column).or_insert(key);
-                *first = key.min(*first);
+                let (selectivity, first) = gin.entry(p.column).or_insert((p.selectivity, key));
+                (*selectivity, *first) = (selectivity.min(p.selectivity), key.min(*first));
             }
         }
     }
+    let mut gin: Vec<(f64, Key)> = gin.into_values().collect();
+    gin.sort_by(|a, b| a.0.total_cmp(&b.0));
+    gin.truncate(max_columns);
     if gin.len() > 1 {
-        defs.insert(IndexDef::new(rel, gin.into_values().collect(), []).by(AccessMethod::Gin));
+        // The order of its columns is no matter to gin: that of the table, so that equal ones are the same.
+        let keys: BTreeMap<AttNum, Key> = gin.into_iter().map(|(_, key)| (key.column, key)).collect();
+        defs.insert(IndexDef::new(rel, keys.into_values().collect(), []).by(AccessMethod::Gin));
     }
     defs
 }
@@ -60,7 +66,7 @@ fn hash(wants: &Wants<'_>, fields: &Fields) -> Vec<IndexDef> {
 }
 
 /// For ranges of columns in whose order the rows lie: a few bytes for each 128 pages.
-fn brin(wants: &Wants<'_>, fields: &Fields) -> Vec<IndexDef> {
+fn brin(wants: &Wants<'_>, fields: &Fields, max_columns: usize) -> Vec<IndexDef> {
     let table = wants.table;
     if table.bytes < MIN_BRIN_BYTES {
         return Vec::new();
@@ -73,8 +79,9 @@ fn brin(wants: &Wants<'_>, fields: &Fields) -> Vec<IndexDef> {
             .by(AccessMethod::Brin)
     };
     let mut defs: Vec<IndexDef> = columns.iter().map(|c| def(&[*c])).collect();
-    if columns.len() > 1 {
-        defs.push(def(&columns));
+    let together: Vec<AttNum> = columns.into_iter().take(max_columns).collect();
+    if together.len() > 1 {
+        defs.push(def(&together));
     }
     defs
 }

@@ -49,6 +49,7 @@ impl Milp for Uninterruptible {
         model.try_set_option("random_seed", 0).map_err(|e| format!("{e:?}"))?;
         model.try_set_option("time_limit", time_limit_s).map_err(|e| format!("{e:?}"))?;
         model.try_set_option("mip_rel_gap", gap).map_err(|e| format!("{e:?}"))?;
+        model.try_set_option("mip_heuristic_run_feasibility_jump", false).map_err(|e| format!("{e:?}"))?;
         let solved = model.try_solve().map_err(|e| format!("{e:?}"))?;
         let status = format!("{:?}", solved.status());
         if format!("{:?}", solved.primal_solution_status()) != "Feasible" {

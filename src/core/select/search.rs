@@ -9,6 +9,8 @@ use crate::whatif::{Cancelled, CostOracle, Memo};
 
 /// Relative gap at which the solver may stop.
 pub(super) const GAP: f64 = 5e-3;
+/// The same as long as the planner still contradicts the model: the last percent takes most of the time, of a model that is wrong.
+const LOOSE_GAP: f64 = 2e-2;
 /// Times that queries are asked what they would like beside what is chosen.
 const MAX_REFINED: usize = 2;
 /// Questions for a query on average after which no set is refined.
@@ -78,13 +80,14 @@ impl<'a> Search<'a> {
         let mut bound = self.problem.lower_bound();
         let mut forbidden_before = usize::MAX;
         let mut refined = 0;
+        let mut gap = LOOSE_GAP;
         let mut seen: Vec<Vec<CandidateIdx>> = Vec::new();
         for round in 0..MAX_ROUNDS {
             let left = self.config.time_limit_s - elapsed_s();
             let mut sets = Vec::new();
             if left > 0.0 {
                 // A solver that fails leaves the greedy set: the result says so by its method.
-                let solved = milp::choose(&self.problem, milp, left, GAP).ok();
+                let solved = milp::choose(&self.problem, milp, left, gap).ok();
                 bound = solved.as_ref().map_or_else(|| self.problem.lower_bound(), |(_, proved)| *proved);
                 sets.extend(solved.map(|(set, _)| (Method::Milp, set)));
                 if self.memo.interrupted() {
@@ -107,6 +110,10 @@ impl<'a> Search<'a> {
             forbidden_before = self.problem.forbidden_len();
             if elapsed_s() > self.config.time_limit_s {
                 break;
+            }
+            if !news && gap > GAP {
+                gap = GAP;
+                continue;
             }
             // Nothing new in the model: what would the queries like to have beside what is chosen?
             if !news && (refined >= MAX_REFINED || !self.refine(&best.set, elapsed_s)?) {

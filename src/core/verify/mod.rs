@@ -3,22 +3,38 @@
 //! A query's change counts only when two tests agree that it is no accident: Welch's t-test, which sees the mean and is misled by
 //! outliers, and the Mann–Whitney test, which sees the ranks and is not. The larger of both probabilities must lie below
 //! `1 - confidence`, divided by the number of queries of the same role, because among a hundred unconcerned queries one would seem
-//! to have changed by accident at 99 %.
+//! to have changed by accident at 99 %. An index is looked at several times ([`look_number`]), and whoever looks often enough finds
+//! an accident: what speaks against it must convince more at each look ([`Circumstances::look`]).
+//!
+//! When the queries that have nothing to do with the table became slower too, the server did, and not because of the index: that
+//! much ([`drift`]) is taken off before anything is said to be slower, and in the same way before it is said to be faster.
 //!
 //! The verdict, first match:
 //! 1. *Reverted* when a query fails significantly more often than before (an index can make writes fail: a row too wide for it).
 //! 2. *Reverted* when a cited query became slower and no cited query became faster.
 //! 3. *Reverted* when any queries became slower and the time lost since then exceeds the time saved. A write or an unconcerned
 //!    query that became slower alone does not outweigh an index that pays; that is what an index costs.
-//! 4. *Kept* when a cited query became faster.
-//! 5. *Neutral* when the time is over: the index stays, and nothing is claimed.
-//! 6. *Pending* otherwise.
+//! 4. *Reverted* when updates are no longer heap-only, and the writes that became slower at all, by however little, lost more than
+//!    was saved.
+//! 5. *Kept* when a cited query became faster, some plan used the index, and all cited queries were seen or the time of observing
+//!    ([`observation_s`]) is over.
+//! 6. That time being over: *reverted* when updates are no longer heap-only or cited queries became slower, and nothing became
+//!    faster; else *neutral*: the index stays, and nothing is claimed.
+//! 7. *Pending* otherwise. A query that seems slower, though not beyond chance, is watched for as long as there is.
+//!
+//! An index that no plan has used slows no reads: 2 and 3 wait for the end of the time then. What it does to writes counts at once.
 //!
 //! *Slower* means by more than `max_regression` and by at least [`MIN_LOSS_MS`] a call; *faster* by at least [`MIN_GAIN`].
 
+mod compare;
+mod schedule;
 mod stats;
 
+pub use compare::drift;
+pub use schedule::{look_number, observation_s};
+
 use crate::histogram::Histogram;
+use compare::{compare, error_share};
 use serde::Serialize;
 
 /// Milliseconds a call by which a query must have become slower to count as slower: below it lies the noise of any server.
@@ -27,9 +43,8 @@ pub const MIN_LOSS_MS: f64 = 0.05;
 /// Share by which a query must have become faster to count as faster.
 pub const MIN_GAIN: f64 = 0.05;
 
-/// Failures after the change that a verdict for failing needs at least, and the least rise of their share.
-const MIN_ERRORS: u64 = 5;
-const MIN_ERROR_RISE: f64 = 0.01;
+/// Updates of the table, before and after, below which nothing is said of heap-only ones.
+const MIN_UPDATES: u64 = 100;
 
 /// What was measured of one query in one span of time. Durations in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -99,8 +114,53 @@ pub struct Config {
     pub max_regression: f64,
     /// Confidence of the tests, such as 0.99.
     pub confidence: f64,
+    /// Share of the updates that may stop being heap-only, such as 0.2.
+    pub max_hot_loss: f64,
     /// Seconds after which the verdict is neutral when nothing can be told.
     pub timeout_s: f64,
+}
+
+/// Updates of the table, and those of them that touched no index, before and after the change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Updates {
+    pub before: u64,
+    pub hot_before: u64,
+    pub after: u64,
+    pub hot_after: u64,
+}
+
+/// What is known beside the queries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Circumstances {
+    /// Seconds since the change.
+    pub watched_s: f64,
+    /// Seconds after which the verdict is given when all cited queries were seen; see [`observation_s`].
+    pub observation_s: f64,
+    /// Which look at the index this is, from 1: see [`look_number`].
+    pub look: u32,
+    /// How often a plan used the index; `None` when that is not known.
+    pub scans: Option<u64>,
+    /// `None` when it is not known.
+    pub updates: Option<Updates>,
+    /// How many times as long as before everything takes, whatever the change did; 1 when that is not known. See [`drift`].
+    pub drift: f64,
+    /// Reads are compared with transactions of the same time that did not see the index, so the drift concerns writes only.
+    pub beside_control: bool,
+}
+
+impl Circumstances {
+    /// The first look after so many seconds, when nothing else is known.
+    pub fn after(watched_s: f64) -> Self {
+        Circumstances {
+            watched_s,
+            observation_s: f64::INFINITY,
+            look: 1,
+            scans: None,
+            updates: None,
+            drift: 1.0,
+            beside_control: false,
+        }
+    }
 }
 
 /// The verdict on an index.
@@ -153,15 +213,26 @@ pub struct Comparison {
     pub change_ratio: Option<f64>,
     /// The larger probability of both tests; `None` with too few calls.
     pub p_value: Option<f64>,
+    /// Mean before, with the drift of everything else, from which the effect is counted.
+    #[serde(skip)]
+    expected_ms: Option<f64>,
+    /// It became slower beyond chance, by however little.
+    #[serde(skip)]
+    slower_at_all: bool,
+    /// It seems to be slower, and more calls may show it.
+    #[serde(skip)]
+    suspect: bool,
 }
 
 impl Comparison {
     /// Time saved (or, negative, lost) by the calls after the change, milliseconds; 0 unless the change is significant.
     fn saved_ms(&self) -> f64 {
-        match (self.effect, self.mean_ms_before, self.mean_ms_after) {
-            (Effect::Faster | Effect::Slower, Some(before), Some(after)) => (before - after) * self.calls_after as f64,
-            _ => 0.0,
-        }
+        if matches!(self.effect, Effect::Faster | Effect::Slower) { self.change_ms() } else { 0.0 }
+    }
+
+    /// The same, whether or not it is significant.
+    fn change_ms(&self) -> f64 {
+        self.expected_ms.zip(self.mean_ms_after).map_or(0.0, |(before, after)| (before - after) * self.calls_after as f64)
     }
 
     /// `query 7 takes 0.42 ms instead of 31 ms (120 calls before, 40 after, p = 0.0002)`
@@ -193,123 +264,133 @@ pub struct Judgement {
     pub lost_ms: f64,
 }
 
-/// Judges an index that has been watched for `watched_s` seconds. The rule is that at the head of this file.
-pub fn judge(measured: &[Measured], watched_s: f64, config: &Config) -> Judgement {
+/// Judges an index. The rule is that at the head of this file.
+pub fn judge(measured: &[Measured], seen: &Circumstances, config: &Config) -> Judgement {
     let counts = |m: &Measured| m.before.calls >= config.min_calls && m.after.calls >= config.min_calls;
     let of_role = |role: Role| measured.iter().filter(|m| m.role == role && counts(m)).count().max(1) as f64;
+    let chance = 1.0 - config.confidence;
+    // The chances of all looks together, chance / (1 * 2) + chance / (2 * 3) + ..., are no more than that of one.
+    let look = f64::from(seen.look.max(1));
     let rows: Vec<Comparison> = measured
         .iter()
-        .map(|m| compare(m, counts(m), (1.0 - config.confidence) / of_role(m.role), config.max_regression))
+        .map(|m| {
+            let chance = chance / of_role(m.role);
+            let drift = if seen.beside_control && m.role != Role::Write { 1.0 } else { seen.drift };
+            compare(m, counts(m), [chance, chance / (look * (look + 1.0))], drift, config.max_regression)
+        })
         .collect();
     let (mut saved_ms, mut lost_ms) = (0.0, 0.0);
     for row in &rows {
         let saved = row.saved_ms();
         if saved > 0.0 { saved_ms += saved } else { lost_ms -= saved }
     }
-    let (verdict, reason) = decide(&rows, measured, saved_ms, lost_ms, watched_s, config);
+    let (verdict, reason) = Case { rows: &rows, measured, saved_ms, lost_ms, seen, config }.decide();
     Judgement { verdict, reason, rows, saved_ms, lost_ms }
 }
 
-fn decide(
-    rows: &[Comparison],
-    measured: &[Measured],
+/// Everything that a verdict is made of.
+struct Case<'a> {
+    rows: &'a [Comparison],
+    measured: &'a [Measured],
     saved_ms: f64,
     lost_ms: f64,
-    watched_s: f64,
-    config: &Config,
-) -> (Verdict, String) {
-    if let Some((row, m)) = rows.iter().zip(measured).find(|(r, _)| r.effect == Effect::Failing) {
-        let percent = |w: &Window| 100.0 * error_share(w);
-        return (
-            Verdict::Reverted,
-            format!(
-                "query {} fails in {:.1} % of its executions instead of {:.1} % ({} failures since the change)",
-                row.workload_id,
-                percent(&m.after),
-                percent(&m.before),
-                m.after.errors
+    seen: &'a Circumstances,
+    config: &'a Config,
+}
+
+impl Case<'_> {
+    fn decide(&self) -> (Verdict, String) {
+        if let Some(reason) = self.failing() {
+            return (Verdict::Reverted, reason);
+        }
+        let unused = self.seen.scans == Some(0);
+        let cited = self.rows.iter().filter(|r| r.role == Role::Cited);
+        let (known, all) = (cited.clone().filter(|r| r.effect != Effect::TooFewCalls).count(), cited.count());
+        let out_of_time = self.seen.watched_s >= self.config.timeout_s;
+        let suspect = self.rows.iter().any(|r| r.suspect);
+        let over = out_of_time || (known == all && all > 0 && self.seen.watched_s >= self.seen.observation_s);
+        let faster_cited = self.heaviest(Effect::Faster, |r| r.role == Role::Cited);
+        // What an index that no plan uses does to reads is an accident, until time is over and it is of no use anyway.
+        let counts = |r: &Comparison| r.role == Role::Write || !unused || over;
+        if let (Some(row), None) = (self.heaviest(Effect::Slower, |r| r.role == Role::Cited && counts(r)), faster_cited) {
+            return (Verdict::Reverted, format!("{}; no query that the decision named became faster", row.sentence()));
+        }
+        if let Some(row) = self.heaviest(Effect::Slower, counts)
+            && self.lost_ms > self.saved_ms
+        {
+            let balance = format!("{} were lost since the change, {} saved", time(self.lost_ms), time(self.saved_ms));
+            return (Verdict::Reverted, format!("{}; {balance}", row.sentence()));
+        }
+        let hot = self.hot_loss();
+        if let Some(loss) = &hot {
+            // A write does more for each update that is not heap-only: no slowness is too small to be believed then.
+            let lost: f64 = self.rows.iter().filter(|r| r.role == Role::Write && r.slower_at_all).map(|r| -r.change_ms()).sum();
+            if lost > self.saved_ms {
+                let balance = format!("writes lost {} since the change, {} were saved", time(lost), time(self.saved_ms));
+                return (Verdict::Reverted, format!("{loss}; {balance}"));
+            }
+        }
+        if let Some(row) = faster_cited
+            && !unused
+            && (known == all || over || self.seen.watched_s >= self.seen.observation_s)
+        {
+            let balance = format!("{} were saved since the change, {} lost", time(self.saved_ms), time(self.lost_ms));
+            return (Verdict::Kept, format!("{}; {balance}", row.sentence()));
+        }
+        if over
+            && faster_cited.is_none()
+            && let Some(loss) = hot
+        {
+            return (Verdict::Reverted, format!("{loss}; no query that the decision named became faster"));
+        }
+        let so_far = match (faster_cited, unused) {
+            (Some(row), true) => format!("{}, but no plan has used the index", row.sentence()),
+            (Some(row), false) => format!("{}; {known} of {all} queries that the decision named have enough calls", row.sentence()),
+            (None, _) => format!(
+                "{known} of {all} queries that the decision named have {} calls both before and after; none of them became faster \
+                 or slower beyond chance{}",
+                self.config.min_calls,
+                if unused { "; no plan has used the index" } else { "" }
             ),
-        );
+        };
+        match out_of_time || (over && !suspect) {
+            true => (Verdict::Neutral, format!("after {}, {so_far}", span(self.seen.watched_s))),
+            false => (Verdict::Pending, format!("watched for {}: {so_far}", span(self.seen.watched_s))),
+        }
     }
-    // The heaviest change stands for the others in the reason.
-    let heaviest = |effect: Effect, cited_only: bool| {
-        rows.iter()
-            .filter(|r| r.effect == effect && (!cited_only || r.role == Role::Cited))
-            .max_by(|a, b| a.saved_ms().abs().total_cmp(&b.saved_ms().abs()))
-    };
-    let faster_cited = heaviest(Effect::Faster, true);
-    if let (Some(row), None) = (heaviest(Effect::Slower, true), faster_cited) {
-        return (Verdict::Reverted, format!("{}; no query that the decision named became faster", row.sentence()));
-    }
-    if let Some(row) = heaviest(Effect::Slower, false)
-        && lost_ms > saved_ms
-    {
-        let balance = format!("{} were lost since the change, {} saved", time(lost_ms), time(saved_ms));
-        return (Verdict::Reverted, format!("{}; {balance}", row.sentence()));
-    }
-    if let Some(row) = faster_cited {
-        let balance = format!("{} were saved since the change, {} lost", time(saved_ms), time(lost_ms));
-        return (Verdict::Kept, format!("{}; {balance}", row.sentence()));
-    }
-    let cited = rows.iter().filter(|r| r.role == Role::Cited);
-    let (known, all) = (cited.clone().filter(|r| r.effect != Effect::TooFewCalls).count(), cited.count());
-    let so_far = format!(
-        "{known} of {all} queries that the decision named have {} calls both before and after; none of them became faster or slower \
-         beyond chance",
-        config.min_calls
-    );
-    match watched_s >= config.timeout_s {
-        true => (Verdict::Neutral, format!("after {}, {so_far}", span(watched_s))),
-        false => (Verdict::Pending, format!("watched for {}: {so_far}", span(watched_s))),
-    }
-}
 
-fn compare(m: &Measured, counts: bool, alpha: f64, max_regression: f64) -> Comparison {
-    let (before, after) = (m.before.mean_ms(), m.after.mean_ms());
-    let mut row = Comparison {
-        workload_id: m.workload_id,
-        role: m.role,
-        effect: Effect::TooFewCalls,
-        calls_before: m.before.calls,
-        calls_after: m.after.calls,
-        mean_ms_before: before,
-        mean_ms_after: after,
-        p95_ms_before: m.before.histogram.quantile_ms(0.95),
-        p95_ms_after: m.after.histogram.quantile_ms(0.95),
-        change_ratio: before.zip(after).and_then(|(b, a)| (b > 0.0).then(|| a / b)),
-        p_value: None,
-    };
-    if fails_more(m, alpha) {
-        row.effect = Effect::Failing;
-        return row;
+    fn failing(&self) -> Option<String> {
+        let (row, m) = self.rows.iter().zip(self.measured).find(|(r, _)| r.effect == Effect::Failing)?;
+        let percent = |w: &Window| 100.0 * error_share(w);
+        Some(format!(
+            "query {} fails in {:.1} % of its executions instead of {:.1} % ({} failures since the change)",
+            row.workload_id,
+            percent(&m.after),
+            percent(&m.before),
+            m.after.errors
+        ))
     }
-    let (true, Some(before), Some(after)) = (counts, before, after) else { return row };
-    let p = stats::p_value(&m.before, &m.after);
-    row.p_value = Some(p);
-    row.effect = if p >= alpha {
-        Effect::Same
-    } else if after > before * (1.0 + max_regression) && after - before >= MIN_LOSS_MS {
-        Effect::Slower
-    } else if after <= before * (1.0 - MIN_GAIN) {
-        Effect::Faster
-    } else {
-        Effect::Same
-    };
-    row
-}
 
-fn error_share(w: &Window) -> f64 {
-    let runs = w.calls + w.errors;
-    if runs == 0 { 0.0 } else { w.errors as f64 / runs as f64 }
-}
+    /// The heaviest change stands for the others in the reason.
+    fn heaviest(&self, effect: Effect, of: impl Fn(&Comparison) -> bool) -> Option<&Comparison> {
+        let rows = self.rows.iter().filter(|r| r.effect == effect && of(r));
+        rows.max_by(|a, b| a.saved_ms().abs().total_cmp(&b.saved_ms().abs()))
+    }
 
-/// Compares shares of failures. A query that never ran before has nothing to compare with.
-fn fails_more(m: &Measured, alpha: f64) -> bool {
-    m.before.calls > 0
-        && m.after.errors >= MIN_ERRORS
-        && error_share(&m.after) - error_share(&m.before) >= MIN_ERROR_RISE
-        && stats::proportions(m.before.errors, m.before.calls + m.before.errors, m.after.errors, m.after.calls + m.after.errors)
-            < alpha
+    /// Updates that were heap-only no longer are, beyond chance and beyond what is allowed; in words.
+    fn hot_loss(&self) -> Option<String> {
+        let u = self.seen.updates.filter(|u| u.before >= MIN_UPDATES && u.after >= MIN_UPDATES)?;
+        let (before, after) = (u.hot_before as f64 / u.before as f64, u.hot_after as f64 / u.after as f64);
+        let chance = stats::proportions(u.hot_before, u.before, u.hot_after, u.after);
+        (before - after > self.config.max_hot_loss && chance < 1.0 - self.config.confidence).then(|| {
+            format!(
+                "{:.0} % of the updates are heap-only instead of {:.0} % ({} since the change)",
+                100.0 * after,
+                100.0 * before,
+                u.after
+            )
+        })
+    }
 }
 
 /// A time with a unit that suits it.
@@ -335,5 +416,7 @@ fn span(s: f64) -> String {
     }
 }
 
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod tests;
