@@ -40,6 +40,8 @@ mod life;
 mod orders;
 #[path = "cluster/profile.rs"]
 mod profile;
+#[path = "cluster/security.rs"]
+mod security;
 #[path = "cluster/smoke.rs"]
 mod smoke;
 #[path = "cluster/trial.rs"]

@@ -2,7 +2,7 @@
 
 use super::health;
 use crate::pg::error::Result;
-use crate::pg::{spi, time};
+use crate::pg::{extension, spi, time};
 use crate::{capture, guc, store, worker};
 use indexpilot_core::guard::Breaker;
 use serde::Deserialize;
@@ -30,15 +30,20 @@ struct Counts {
 pub fn rows() -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     let mut add = |name: &str, value: Option<String>, what: &str| rows.push((name.into(), value, what.into()));
-    let control = store::control::get()?;
     let c = capture::status();
-    add("version", Some(env!("CARGO_PKG_VERSION").into()), "Version of the library");
-    add("sql_version", health::sql_version()?, "Version of the extension's objects in this database");
+    let sql = extension::version();
+    // Otherwise what the tables look like is not known.
+    let readable = sql.as_deref() == Some(extension::VERSION);
+    add("version", Some(extension::VERSION.into()), "Version of the library");
+    add("sql_version", sql, "Version of the extension's objects in this database");
     add("capture", Some(guc::capture().to_string()), "Statements of this session are captured");
     add("mode", Some(guc::mode().as_str().into()), "indexpilot.mode");
     add("preloaded", Some(c.active.to_string()), "The library was preloaded, so capture and workers can run");
-    add("disabled", Some(control.disabled.to_string()), "disable_system() was called in this database");
-    add("disabled_reason", control.disabled_reason, "Why, as the caller said");
+    if readable {
+        let control = store::control::get()?;
+        add("disabled", Some(control.disabled.to_string()), "disable_system() was called in this database");
+        add("disabled_reason", control.disabled_reason, "Why, as the caller said");
+    }
     add(
         "capture_templates",
         Some(format!("{} of {}", c.entries, c.capacity)),
@@ -97,6 +102,9 @@ pub fn rows() -> Result<Vec<Row>> {
     add("last_visit_s", age(here.and_then(|k| k.visited_at)), "Seconds since the last visit of a worker ended");
     add("last_flush_s", age(here.and_then(|k| k.flushed_at)), "Seconds since what was captured was last written to the tables");
     add("builder_pid", pid(here.map(|k| k.builder)), "Process that carries out actions in this database");
+    if !readable {
+        return Ok(rows);
+    }
     let counts: Option<Counts> = spi::row(
         "SELECT (SELECT pg_catalog.count(*) FROM indexpilot.workload) AS templates,
                 (SELECT templates_pruned FROM indexpilot.control) AS pruned,

@@ -14,6 +14,7 @@ fn start(builder: Builder) -> Result<Cluster> {
         .setting("indexpilot.worker_interval", "100ms")
         .setting("indexpilot.guard_max_transaction_age", "1h")
         .setting("indexpilot.guard_breaker_failures", 0)
+        .setting("indexpilot.guard_max_index_share", 100)
         .setting("indexpilot.verify_delay", "1h")
         .setting("indexpilot.select", "off")
         .setting("allow_in_place_tablespaces", "on")
@@ -25,6 +26,7 @@ fn start(builder: Builder) -> Result<Cluster> {
         "CREATE DATABASE shop OWNER shopkeeper",
         "CREATE TABLESPACE attic LOCATION ''",
         "GRANT CREATE ON TABLESPACE attic TO shopkeeper",
+        "GRANT CREATE ON TABLESPACE pg_default TO shopkeeper",
     ] {
         admin.batch_execute(sql)?;
     }
@@ -84,25 +86,41 @@ fn built(db: &mut Client, id: i64) -> Result<()> {
     waited.map_err(|e| format!("{e}; it is {now}").into())
 }
 
+/// The actions and processes as they are, for the message of a wait in vain.
+fn explained(db: &mut Client, error: impl std::fmt::Display) -> Box<dyn std::error::Error + Send + Sync> {
+    let rows = "SELECT string_agg(concat_ws(' ', id, index_name, state, attempts, worker_pid, not_before - now(), blocked_reason, error_message), E'\n') \
+                FROM indexpilot.actions WHERE state NOT IN ('cancelled', 'verifying')";
+    let processes =
+        "SELECT string_agg(concat_ws(' ', pid, backend_type, datname, state, wait_event, query), E'\n') FROM pg_stat_activity";
+    let mut all = format!("{error}\n");
+    for sql in [rows, processes] {
+        all += &text(db, sql).unwrap_or_else(|e| e.to_string());
+        all += "\n";
+    }
+    all.into()
+}
+
 /// Queues a build that takes long and waits until it runs; returns the builder's process.
 fn long_build(db: &mut Client, name: &str) -> Result<i32> {
     enqueue(db, name, "(public.slow(price))")?;
     let sql = "SELECT a.pid FROM pg_stat_progress_create_index p JOIN pg_stat_activity a USING (pid) \
                WHERE p.phase LIKE 'building%' AND a.backend_type = 'indexpilot builder'";
     let mut pid = 0;
-    poll_until(LIMIT, "the build to run", || {
+    let waited = poll_until(LIMIT, "the build to run", || {
         pid = db.query_opt(sql, &[])?.map_or(0, |row| row.get(0));
         Ok(pid != 0)
-    })?;
+    });
+    waited.map_err(|e| explained(db, e))?;
     Ok(pid)
 }
 
 /// What was queued is called off, so that nobody waits for it.
 fn call_off(db: &mut Client) -> Result<()> {
-    poll_until(LIMIT, "the builder to have cleared up", || {
-        db.batch_execute("UPDATE indexpilot.actions SET state = 'cancelled' WHERE state = 'queued'")?;
+    let waited = poll_until(LIMIT, "the builder to have cleared up", || {
+        db.batch_execute("SELECT indexpilot.cancel(id) FROM indexpilot.actions WHERE state IN ('queued', 'building')")?;
         Ok(number(db, "SELECT count(*) FROM indexpilot.actions WHERE state IN ('queued', 'building')")? == 0)
-    })?;
+    });
+    waited.map_err(|e| explained(db, e))?;
     assert_eq!(number(db, "SELECT count(*) FROM pg_index WHERE NOT indisvalid")?, 0);
     Ok(())
 }
@@ -129,7 +147,8 @@ fn w34_the_launcher_comes_back_and_goes_on_after_errors() -> Result<()> {
     let launcher = pid_of(&mut db, "launcher")?;
     let mut holder = connect(&cluster)?;
     holder.batch_execute("BEGIN; LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE")?;
-    let waits = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {launcher} AND wait_event_type = 'Lock'");
+    // Not the view, which would wait for the same lock.
+    let waits = format!("SELECT count(*) FROM pg_stat_get_activity({launcher}) WHERE wait_event_type = 'Lock'");
     poll_until(LIMIT, "the launcher to wait", || Ok(number(&mut db, &waits)? == 1))?;
     db.execute("SELECT pg_cancel_backend($1)", &[&(launcher as i32)])?;
     poll_until(LIMIT, "the error", || Ok(cluster.log().contains("the launcher could not do its round")))?;
@@ -297,6 +316,13 @@ fn w38_the_extension_goes_and_comes_while_we_work() -> Result<()> {
         let id = enqueue(&mut db, &format!("again{round}"), "id")?;
         built(&mut db, id)?;
     }
+    // Ended by an error instead, the builder removes what it has left itself.
+    let pid = long_build(&mut db, "rest")?;
+    db.batch_execute("DROP EXTENSION indexpilot CASCADE")?;
+    assert_eq!(number(&mut db, states)?, 1);
+    db.execute("SELECT pg_cancel_backend($1)", &[&pid])?;
+    poll_until(LIMIT, "the builder to clear up", || Ok(number(&mut db, states)? == 0))?;
+    db.batch_execute("CREATE EXTENSION indexpilot")?;
     // Dropped and made in one transaction, while visits go on.
     for _ in 0..5 {
         db.batch_execute("BEGIN; DROP EXTENSION indexpilot CASCADE; CREATE EXTENSION indexpilot; COMMIT")?;
@@ -305,6 +331,38 @@ fn w38_the_extension_goes_and_comes_while_we_work() -> Result<()> {
     built(&mut db, id)?;
     let log = cluster.log();
     assert!(!log.contains("deadlock") && !log.contains("PANIC") && !log.contains("could not"), "{}", cluster.log_tail(30));
+    Ok(())
+}
+
+#[test]
+fn w38_whoever_drops_the_extension_does_not_meet_a_visit() -> Result<()> {
+    let cluster = cluster("server-visits")?;
+    let mut db = connect(&cluster)?;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'indexpilot%' AND wait_event_type = 'Lock'";
+    let mut other = connect(&cluster)?;
+    let drops = [
+        "DROP EXTENSION indexpilot CASCADE",
+        "ALTER EXTENSION indexpilot UPDATE; DROP EXTENSION IF EXISTS indexpilot CASCADE",
+        "DROP SCHEMA indexpilot CASCADE",
+        "DROP OWNED BY keeper CASCADE",
+    ];
+    db.batch_execute("CREATE ROLE keeper SUPERUSER")?;
+    for drop in drops {
+        // A visit that waits for one of the tables has used others before.
+        for table in ["workload", "workload_stats", "actions", "index_trial"] {
+            poll_until(LIMIT, "a visit", || {
+                Ok(text(&mut other, "SELECT value FROM indexpilot.status WHERE name = 'registered'")? == "true")
+            })?;
+            other.batch_execute("SELECT id FROM goods WHERE id = 1; UPDATE goods SET price = 1 WHERE id = 1")?;
+            db.batch_execute(&format!("BEGIN; LOCK TABLE indexpilot.{table} IN ACCESS EXCLUSIVE MODE"))?;
+            poll_until(LIMIT, &format!("a visit that waits for {table}"), || Ok(number(&mut other, waits)? > 0))?;
+            let since = Instant::now();
+            db.batch_execute(drop).map_err(|e| format!("{drop}, with {table} locked: {e:?}"))?;
+            assert!(since.elapsed() < Duration::from_secs(5), "{drop}: it took {:?}", since.elapsed());
+            db.batch_execute("COMMIT; DROP SCHEMA IF EXISTS indexpilot; SET ROLE keeper; CREATE EXTENSION indexpilot; RESET ROLE")?;
+        }
+    }
+    assert!(!cluster.log().contains("deadlock"), "{}", cluster.log_tail(30));
     Ok(())
 }
 
@@ -347,6 +405,7 @@ fn w40_there_is_one_builder_however_many_ask() -> Result<()> {
                 == ids.len() as i64)
         });
         done.store(true, SeqCst);
+        let worked = worked.map_err(|e| explained(&mut db, e));
         for asker in askers {
             asker.join().map_err(|_| "an asker panicked")??;
         }
