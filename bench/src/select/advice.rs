@@ -59,6 +59,40 @@ pub fn ask(session: &mut Session, queries: &[Query], budget: i64, columns: Optio
     })
 }
 
+/// The sets that `advise_frontier()` finds for the budgets in one go; what it took is told with the last.
+///
+/// # Errors
+/// When the server refuses.
+pub fn frontier(
+    session: &mut Session,
+    queries: &[Query],
+    budgets: &[i64],
+    columns: Option<i32>,
+    limit: Option<Duration>,
+) -> Result<Vec<(i64, Advice)>> {
+    let texts: Vec<&str> = queries.iter().map(|q| q.sql.as_str()).collect();
+    let seconds = limit.map(|l| l.as_secs_f64());
+    let (start, cpu) = (Instant::now(), session.cpu()?);
+    let rows = session.client.query(
+        "SELECT storage_budget, indexes, gap, planner_calls FROM indexpilot.advise_frontier($1, budgets => $2, max_columns => $3, \
+            time_limit => make_interval(secs => $4)) ORDER BY storage_budget",
+        &[&texts, &budgets, &columns, &seconds],
+    )?;
+    let (wall_s, cpu_s) = (start.elapsed().as_secs_f64(), session.cpu()? - cpu);
+    let mut points: Vec<(i64, Advice)> = rows
+        .iter()
+        .map(|r| {
+            let indexes = r.get::<_, Vec<String>>(1).into_iter().map(|statement| (statement, 0)).collect();
+            let advice = Advice { indexes, gap: Some(r.get(2)), planner_calls: r.get::<_, i64>(3) as u64, ..Advice::default() };
+            (r.get(0), advice)
+        })
+        .collect();
+    if let Some((_, last)) = points.last_mut() {
+        (last.cpu_s, last.wall_s) = (cpu_s, wall_s);
+    }
+    Ok(points)
+}
+
 /// Planner cost of each query as the indexes would make it, by `what_if()`.
 ///
 /// # Errors

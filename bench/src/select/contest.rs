@@ -68,6 +68,37 @@ impl<'a> Contest<'a> {
         Ok(all)
     }
 
+    /// The frontier of all budgets, asked for at once.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn frontier(&mut self) -> Result<()> {
+        let budgets: Vec<i64> = self.options.budgets.iter().map(|mb| mb * MB as i64).collect();
+        let counted = self.counted.clone();
+        let points = advice::frontier(&mut self.session, &counted, &budgets, self.options.max_columns, self.options.limit)?;
+        println!(
+            "\nIndexPilot, advise_frontier() for the queries in the sum: all budgets in one call\n  {:>7} {:>7} {:>7} {:>8}",
+            "budget", "indexes", "MB", "built"
+        );
+        for (budget, advice) in &points {
+            let statements = advice.statements();
+            let bytes: i64 = self.workshop.build(&statements)?.iter().sum();
+            let cost: f64 = self.workshop.costs(&counted, &statements)?.iter().sum();
+            println!(
+                "  {:>7.0} {:>7} {:>7.1} {:>8.4}",
+                *budget as f64 / MB,
+                statements.len(),
+                bytes as f64 / MB,
+                cost / self.baseline
+            );
+        }
+        let calls: u64 = points.iter().map(|(_, a)| a.planner_calls).max().unwrap_or(0);
+        if let Some((_, last)) = points.last() {
+            println!("  in all {:.2} CPU s, {:.2} s, {calls} planner calls", last.cpu_s, last.wall_s);
+        }
+        Ok(())
+    }
+
     /// The rival's sets; none when it is not wanted or cannot be had.
     ///
     /// # Errors

@@ -45,6 +45,7 @@ pub fn run(options: &Options) -> Result<bool> {
     if all.len() > counted.len() {
         contest.ours("asked for all queries", &all, "    best  program  of others", &beside)?;
     }
+    contest.frontier()?;
     let rivals = contest.rival(&[2, 3])?;
     let mut held = true;
     println!();
