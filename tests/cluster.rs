@@ -30,6 +30,8 @@ mod capture_texts;
 mod exchange;
 #[path = "cluster/fault.rs"]
 mod fault;
+#[path = "cluster/fault_life.rs"]
+mod fault_life;
 #[path = "cluster/fault_server.rs"]
 mod fault_server;
 #[path = "cluster/guard.rs"]
@@ -46,6 +48,8 @@ mod security;
 mod smoke;
 #[path = "cluster/trial.rs"]
 mod trial;
+#[path = "cluster/upgrade.rs"]
+mod upgrade;
 #[path = "cluster/verify.rs"]
 mod verify;
 #[path = "cluster/whatif_hypopg.rs"]

@@ -83,8 +83,12 @@ fn ask_for_builder(database: Oid) -> Result<()> {
 
 fn step(what: &str, f: impl FnOnce() -> Result<()>) {
     pgrx::check_for_interrupts!();
-    let installed = || bgworker::transaction("indexpilot: looking for the extension", || Ok(pg::database::has_extension()));
-    // When the extension was dropped in the middle of a visit, its tables are missing and nothing is wrong.
+    let installed = || {
+        bgworker::transaction("indexpilot: looking for the extension", || {
+            Ok(pg::database::has_extension() && extension::require_same_version().is_ok())
+        })
+    };
+    // When the extension was dropped or changed in the middle of a visit, its tables are missing or others, and nothing is wrong.
     if let Err(e) = f()
         && installed().unwrap_or(true)
     {
