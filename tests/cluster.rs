@@ -46,6 +46,8 @@ mod profile;
 mod security;
 #[path = "cluster/smoke.rs"]
 mod smoke;
+#[path = "cluster/soak.rs"]
+mod soak;
 #[path = "cluster/trial.rs"]
 mod trial;
 #[path = "cluster/upgrade.rs"]

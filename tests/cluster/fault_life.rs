@@ -58,7 +58,6 @@ fn w35_a_fast_shutdown_does_not_wait_for_an_analysis() -> Result<()> {
     let mut cluster = Cluster::build("fault-analysis")
         .setting("indexpilot.worker_interval", "100ms")
         .setting("indexpilot.mode", "observe")
-        .setting("indexpilot.select_interval", "1s")
         .setting("autovacuum", "off")
         .start()?;
     let mut db = connect(&cluster)?;
