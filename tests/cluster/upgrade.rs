@@ -142,6 +142,13 @@ fn refusal(db: &mut Client, sql: &str) -> Result<(String, String)> {
     }
 }
 
+/// What versions differ in, here.
+const COLUMNS: [(&str, &str); 2] = [("actions", "state"), ("workload", "queryid")];
+
+fn set_version(db: &mut Client, version: &str) -> Result<()> {
+    Ok(db.batch_execute(&format!("UPDATE pg_extension SET extversion = '{version}' WHERE extname = 'indexpilot'"))?)
+}
+
 #[test]
 fn u64_library_and_objects_of_different_versions_do_no_harm() -> Result<()> {
     let mut cluster = quick("upgrade-mixed").start()?;
@@ -154,10 +161,10 @@ fn u64_library_and_objects_of_different_versions_do_no_harm() -> Result<()> {
     let mut ran = 0;
     for (version, column) in [("0.0.9", "price"), ("99.0", "id")] {
         // Of another version its tables are others, too.
-        db.batch_execute(&format!(
-            "BEGIN; UPDATE pg_extension SET extversion = '{version}' WHERE extname = 'indexpilot'; \
-             ALTER TABLE indexpilot.actions RENAME state TO other_state; ALTER TABLE indexpilot.workload RENAME queryid TO other_queryid; COMMIT"
-        ))?;
+        set_version(&mut db, version)?;
+        for (table, column) in COLUMNS {
+            db.batch_execute(&format!("ALTER TABLE indexpilot.{table} RENAME {column} TO other_{column}"))?;
+        }
         let warned = format!(
             "WARNING:  indexpilot: worker: nothing is done in database 5: The library is of version {library}, the objects in this database of {version}."
         );
@@ -187,10 +194,10 @@ fn u64_library_and_objects_of_different_versions_do_no_harm() -> Result<()> {
         } else {
             assert_eq!(cluster.log().matches(&warned).count(), 1, "it is said once");
         }
-        db.batch_execute(&format!(
-            "BEGIN; UPDATE pg_extension SET extversion = '{library}' WHERE extname = 'indexpilot'; \
-             ALTER TABLE indexpilot.actions RENAME other_state TO state; ALTER TABLE indexpilot.workload RENAME other_queryid TO queryid; COMMIT"
-        ))?;
+        for (table, column) in COLUMNS {
+            db.batch_execute(&format!("ALTER TABLE indexpilot.{table} RENAME other_{column} TO {column}"))?;
+        }
+        set_version(&mut db, &library)?;
         build(&mut db, &format!("on_{column}"), "id")?;
         ran += 1;
         poll_until(LIMIT, "what ran meanwhile to be counted", || {
