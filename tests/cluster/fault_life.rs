@@ -130,7 +130,9 @@ fn w35_a_fast_shutdown_does_not_wait_for_a_verdict() -> Result<()> {
     drop((db, holder));
     cluster.start()?;
     let mut db = connect(&cluster)?;
-    poll_until(LIMIT, "a visit", || Ok(text(&mut db, "SELECT value FROM indexpilot.status WHERE name = 'last_visit_s'")? != ""))
+    poll_until(LIMIT, "a visit", || {
+        Ok(!text(&mut db, "SELECT value FROM indexpilot.status WHERE name = 'last_visit_s'")?.is_empty())
+    })
 }
 
 #[test]

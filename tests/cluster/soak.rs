@@ -89,7 +89,7 @@ fn cycle(db: &mut Client, n: usize, tally: &mut Tally) -> Result<()> {
     db.batch_execute(&check)?;
     tally.checked += 2;
     // Taken back as a whole, or retired: hidden, watched, and then dropped.
-    let drop = if n % 2 == 0 {
+    let drop = if n.is_multiple_of(2) {
         let log = "FROM indexpilot.mutation_log WHERE mutation = 'create_index'";
         db.batch_execute(&format!("SELECT indexpilot.rollback(id) {log} AND action_id = {id}"))?;
         number(db, &format!("SELECT id FROM indexpilot.actions WHERE reverts = {id}"))?

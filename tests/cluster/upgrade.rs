@@ -158,8 +158,7 @@ fn u64_library_and_objects_of_different_versions_do_no_harm() -> Result<()> {
     let library = text(&mut db, "SELECT extversion FROM pg_extension WHERE extname = 'indexpilot'")?;
     let counted = "SELECT coalesce(sum(s.calls), 0)::bigint FROM indexpilot.workload_stats s JOIN indexpilot.workload w ON w.id = s.workload_id \
                    WHERE w.command = 'select' AND w.relations @> ARRAY['goods'::regclass::oid]";
-    let mut ran = 0;
-    for (version, column) in [("0.0.9", "price"), ("99.0", "id")] {
+    for (ran, (version, column)) in [("0.0.9", "price"), ("99.0", "id")].into_iter().enumerate() {
         // Of another version its tables are others, too.
         set_version(&mut db, version)?;
         for (table, column) in COLUMNS {
@@ -199,10 +198,9 @@ fn u64_library_and_objects_of_different_versions_do_no_harm() -> Result<()> {
         }
         set_version(&mut db, &library)?;
         build(&mut db, &format!("on_{column}"), "id")?;
-        ran += 1;
         poll_until(LIMIT, "what ran meanwhile to be counted", || {
             db.batch_execute("SELECT indexpilot.capture_flush()")?;
-            Ok(number(&mut db, counted)? == ran)
+            Ok(number(&mut db, counted)? == ran as i64 + 1)
         })?;
     }
     let log = cluster.log();
