@@ -15,6 +15,8 @@ const LOOSE_GAP: f64 = 2e-2;
 const MAX_REFINED: usize = 2;
 /// Questions for a query on average after which no set is refined.
 const MAX_CALLS_PER_QUERY: u64 = 32;
+/// Times that a set is tidied up and the room that it leaves is filled.
+const MAX_TIDYINGS: usize = 2;
 /// Rounds of solving and validating.
 const MAX_ROUNDS: usize = 24;
 /// Seconds that the greedy choice may take when the time is over, from when it begins: without it there might be no choice at all.
@@ -77,6 +79,8 @@ impl<'a> Search<'a> {
         milp: &mut dyn Milp,
         elapsed_s: &mut dyn FnMut() -> f64,
     ) -> Result<(Validated, f64), SelectError> {
+        let first = best.clone();
+        let mut tidyings = 0;
         let mut bound = self.problem.lower_bound();
         let mut forbidden_before = usize::MAX;
         let mut refined = 0;
@@ -117,17 +121,29 @@ impl<'a> Search<'a> {
             }
             // Nothing new in the model: what would the queries like to have beside what is chosen?
             if !news && (refined >= MAX_REFINED || !self.refine(&best.set, elapsed_s)?) {
-                break;
+                // Nothing that they could have. What they could do without leaves room for something else.
+                if tidyings >= MAX_TIDYINGS || !self.tidy(&mut best)? {
+                    break;
+                }
+                tidyings += 1;
             }
             refined += usize::from(!news);
         }
-        let tidied = validate::tidy(&self.problem, &mut self.memo, best.clone())?;
-        let tidied = Validated { method: best.method, ..validate::set(&self.problem, &mut self.memo, &tidied.set, Ask::Exact)? };
-        if tidied.allowed && !self.problem.better(&best, &tidied) {
-            best = tidied;
+        self.tidy(&mut best)?;
+        if self.problem.better(&first, &best) {
+            best = first;
         }
         // What was not asked could be better than what the model knows.
         Ok((best, if self.hurried { bound.min(self.problem.lower_bound()) } else { bound }))
+    }
+
+    /// Takes out of a set what is not worth its place; true when there was something.
+    fn tidy(&mut self, best: &mut Validated) -> Result<bool, SelectError> {
+        let tidied = validate::tidy(&self.problem, &mut self.memo, best)?;
+        let fewer = tidied.set.len() < best.set.len();
+        self.problem.learn(&tidied);
+        *best = tidied;
+        Ok(fewer)
     }
 
     /// Asks about every query beside a set; true when something was learned.
