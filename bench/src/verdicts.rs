@@ -20,7 +20,7 @@ const MOST_WRONG: i64 = 1;
 const SESSIONS: usize = 2;
 const ROWS: i32 = 20_000;
 /// Calls that each query shall have had before any index is built.
-const CALLS: i64 = 60;
+const CALLS: i64 = 150;
 /// For how long an index is watched at most.
 const OBSERVATION: &str = "3min";
 
@@ -57,7 +57,7 @@ impl Harm {
 
 /// Values of the column that a helpful index is on: the fewer there are, the less it helps.
 fn values(i: usize) -> usize {
-    [5000, 500, 100][i % 3]
+    [5000, 2000, 500][i % 3]
 }
 
 /// Runs and prints; false when a bar was missed.
@@ -209,22 +209,33 @@ struct Given {
     table: String,
     verdict: String,
     reason: String,
+    /// What was measured of each query.
+    figures: String,
     /// Seconds after the build.
     after: f64,
 }
 
 fn report(db: &mut Client, took: Duration) -> Result<bool> {
     let rows = db.query(
-        "SELECT a.table_name::text, v.verdict, v.reason, extract(epoch FROM a.verified_at - a.finished_at)::float8 \
+        "SELECT a.table_name::text, v.verdict, v.reason, extract(epoch FROM a.verified_at - a.finished_at)::float8, \
+           (SELECT string_agg(format('%s %s: %s calls %s ms, then %s calls %s ms, p %s', q.role, q.reason, q.calls_before, \
+              round(q.mean_ms_before::numeric, 3), q.calls_after, round(q.mean_ms_after::numeric, 3), round(q.p_value::numeric, 4)), '; ') \
+            FROM indexpilot.verifications q WHERE q.action_id = a.id AND q.role <> 'summary') \
          FROM indexpilot.actions a JOIN indexpilot.verifications v ON v.action_id = a.id AND v.role = 'summary' \
          WHERE a.kind = 'create' ORDER BY a.id",
         &[],
     )?;
-    let given = rows.iter().map(|r| Given { table: r.get(0), verdict: r.get(1), reason: r.get(2), after: r.get(3) });
+    let given = rows.iter().map(|r| Given {
+        table: r.get(0),
+        verdict: r.get(1),
+        reason: r.get(2),
+        after: r.get(3),
+        figures: r.get::<_, Option<String>>(4).unwrap_or_default(),
+    });
     let (harmful, helpful): (Vec<Given>, Vec<Given>) = given.partition(|v| v.table.starts_with("harmful"));
     let number = |of: &[Given], verdict: &str| of.iter().filter(|v| v.verdict == verdict).count() as i64;
     for v in harmful.iter().filter(|v| v.verdict != "reverted").chain(helpful.iter().filter(|v| v.verdict != "kept")) {
-        println!("    {:10} {}: {}", v.table, v.verdict, v.reason);
+        println!("    {:10} {}: {}\n               {}", v.table, v.verdict, v.reason, v.figures);
     }
     for (kind, of) in [("harmful", &harmful), ("helpful", &helpful)] {
         let mut seconds: Vec<f64> = of.iter().map(|v| v.after).collect();
