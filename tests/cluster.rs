@@ -32,6 +32,8 @@ mod exchange;
 mod fault;
 #[path = "cluster/guard.rs"]
 mod guard;
+#[path = "cluster/health.rs"]
+mod health;
 #[path = "cluster/life.rs"]
 mod life;
 #[path = "cluster/orders.rs"]

@@ -11,7 +11,7 @@ use crate::pg::spi;
 use crate::store::action::{self, Action};
 use crate::store::guard as noted;
 use crate::store::log::{self, Mutation};
-use crate::store::managed;
+use crate::store::{managed, verification};
 use indexpilot_core::apply::{Event, Kind, OnDisk, State, Step, backoff_s};
 use serde_json::{Value, json};
 
@@ -183,6 +183,7 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
             managed::add(action)?;
             if let Some(index) = index {
                 canary::begin(action, index)?;
+                verification::begin(action.id, &verification::counters(action.table_id, Some(index.oid))?)?;
             }
             undo = index.map(apply::drop::statement);
         }

@@ -29,6 +29,10 @@ shared! {
         /// When the last visit ended, and when what was captured was last written; milliseconds since the Unix epoch, 0 for never.
         visited_ms: AtomicI64,
         flushed_ms: AtomicI64,
+        /// When the visit that goes on, or the last one, began.
+        begun_ms: AtomicI64,
+        /// Steps of the last visit that failed.
+        failed_steps: AtomicU32,
     }
 }
 
@@ -95,6 +99,8 @@ impl State {
             let free = self.slots.iter().find(|s| s.database.load(SeqCst) == 0)?;
             free.visited_ms.store(0, SeqCst);
             free.flushed_ms.store(0, SeqCst);
+            free.begun_ms.store(0, SeqCst);
+            free.failed_steps.store(0, SeqCst);
             free.database.store(database.to_u32(), SeqCst);
             Some(free)
         });
@@ -138,7 +144,12 @@ pub fn claim(database: Oid, role: Role) -> bool {
     STATE
         .locked(|state| {
             state.find_or_add(database).is_some_and(|slot| {
-                slot.holds.load(SeqCst) == 0 && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok()
+                let taken =
+                    slot.holds.load(SeqCst) == 0 && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok();
+                if taken && role == Role::Worker {
+                    slot.begun_ms.store(now_ms(), SeqCst);
+                }
+                taken
             })
         })
         .unwrap_or(false)
@@ -244,6 +255,10 @@ pub struct Known {
     pub visited_at: Option<f64>,
     /// When what was captured was last written to the tables.
     pub flushed_at: Option<f64>,
+    /// When the visit that goes on, or the last one, began.
+    pub begun_at: Option<f64>,
+    /// Steps of the last visit that failed.
+    pub failed_steps: u32,
 }
 
 /// All databases that have a slot. Slots that nobody needs are freed on the way.
@@ -278,6 +293,8 @@ fn read(slot: &Slot, database: u32) -> Known {
         builder: slot.builder.load(SeqCst),
         visited_at: time_of(&slot.visited_ms),
         flushed_at: time_of(&slot.flushed_ms),
+        begun_at: time_of(&slot.begun_ms),
+        failed_steps: slot.failed_steps.load(SeqCst),
     }
 }
 
@@ -285,17 +302,22 @@ fn time_of(ms: &AtomicI64) -> Option<f64> {
     Some(ms.load(SeqCst)).filter(|ms| *ms != 0).map(|ms| ms as f64 / 1e3)
 }
 
-/// A visit of the database has ended.
-pub fn visited(database: Oid) {
+fn now_ms() -> i64 {
+    (time::now() * 1e3) as i64
+}
+
+/// A visit of the database has ended, in which so many steps failed.
+pub fn visited(database: Oid, failed_steps: u32) {
     if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
-        slot.visited_ms.store((time::now() * 1e3) as i64, SeqCst);
+        slot.failed_steps.store(failed_steps, SeqCst);
+        slot.visited_ms.store(now_ms(), SeqCst);
     }
 }
 
 /// What was captured in the database has been written to the tables.
 pub fn flushed(database: Oid) {
     if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
-        slot.flushed_ms.store((time::now() * 1e3) as i64, SeqCst);
+        slot.flushed_ms.store(now_ms(), SeqCst);
     }
 }
 
