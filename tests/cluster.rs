@@ -2,6 +2,10 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/apply_corners.rs"]
+mod apply_corners;
+#[path = "cluster/apply_tables.rs"]
+mod apply_tables;
 #[path = "cluster/canary.rs"]
 mod canary;
 #[path = "cluster/capture.rs"]

@@ -1,6 +1,7 @@
 //! Apply: the only module that issues DDL; only the worker calls it. What it does is concurrent and runs as the owner of the table,
 //! at the top level, in a process that holds no other transaction.
 
+pub mod analyze;
 pub mod create;
 pub mod drop;
 pub mod facts;
