@@ -11,5 +11,5 @@ pub fn statement(index: &Index) -> String {
 
 /// Analyses the table of the index as its owner.
 pub fn table_of(index: &Index) -> Result<(), Failure> {
-    run(&statement(index), Some(index.owner()), None, guc::apply_build_timeout())
+    run(&statement(index), Some(index.owner()), None, guc::apply_build_timeout(), None)
 }

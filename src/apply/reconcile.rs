@@ -1,6 +1,6 @@
 //! Looking indexes up in the catalog: by tag, by OID, by name; and finding what interrupted commands left.
 
-use crate::pg::error::Result;
+use crate::pg::error::{Error, Kind, Result};
 use crate::pg::spi;
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
@@ -85,6 +85,21 @@ pub fn by_oid(oid: u32) -> Result<Option<Index>> {
 pub fn by_name(schema: &str, name: &str) -> Result<Option<Index>> {
     let condition = "n.nspname = ($1->>'schema')::name AND c.relname = ($1->>'name')::name";
     Ok(select(condition, json!({ "schema": schema, "name": name }))?.into_iter().next())
+}
+
+/// The index as it is now, if it is still the same one and called the same.
+///
+/// # Errors
+/// `UndefinedObject` when it is gone, `InUse` when somebody has changed it.
+pub fn unchanged(index: &Index) -> Result<Index> {
+    let now = by_oid(index.oid)?.ok_or_else(|| Error::new(Kind::UndefinedObject, "the index does not exist any more"))?;
+    if (&now.schema, &now.name, now.table_id, &now.tag) != (&index.schema, &index.name, index.table_id, &index.tag) {
+        return Err(Error::new(
+            Kind::InUse,
+            format!("the index was changed by somebody else, and is {}.{} now", now.schema, now.name),
+        ));
+    }
+    Ok(now)
 }
 
 /// Some relation, of whatever kind, has that name.

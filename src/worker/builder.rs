@@ -144,7 +144,7 @@ fn carry_out(action: &Action) -> Result<()> {
         pgrx::log!("indexpilot: apply: action {}, attempt {attempt}: {statement}", action.id);
         let begun = time::now();
         let outcome = match (&index, action.kind) {
-            (_, Kind::Create) => apply::create::build(&statement, table.owner(), &action.tag),
+            (_, Kind::Create) => apply::create::build(&statement, action.table_id, &table, &action.tag),
             (Some(index), Kind::Drop) => apply::drop::carry_out(index),
             (Some(index), Kind::Reindex) => apply::reindex::rebuild(index),
             // Gone already: a drop is done, a rebuild has failed, and the catalog says so.
