@@ -2,6 +2,12 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/apply_corners.rs"]
+mod apply_corners;
+#[path = "cluster/apply_gap.rs"]
+mod apply_gap;
+#[path = "cluster/apply_tables.rs"]
+mod apply_tables;
 #[path = "cluster/canary.rs"]
 mod canary;
 #[path = "cluster/capture.rs"]

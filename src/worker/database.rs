@@ -2,7 +2,7 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter, flush, judge, observe, profile, safeguard, trial};
+use super::{advisor, builder, enter, flush, judge, observe, outcome, profile, safeguard, trial};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
@@ -45,6 +45,7 @@ fn visit(database: Oid) {
         step("ask for the builder", || ask_for_builder(database)),
         step("flush", flush::by_itself),
         step("profile", profile::by_itself),
+        step("follow dropped indexes", outcome::follow),
         step("verify", judge::run),
         step("observe", observe::run),
         step("watch running builds", safeguard::watch),

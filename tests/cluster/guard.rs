@@ -593,6 +593,14 @@ fn health_and_status_tell_the_truth() -> Result<()> {
     built(&mut db, a)?;
     db.batch_execute("DROP INDEX a; CREATE INDEX theirs ON goods (id)")?;
     db.batch_execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'theirs'::regclass")?;
+    let known = "SELECT count(*) FROM indexpilot.managed_indexes WHERE dropped_at IS NULL";
+    poll_until(LIMIT, "the drop to be noticed", || Ok(number(&mut db, known)? == 0))?;
+    assert_eq!(of(&mut db, "missing_indexes")?.0, "ok");
+    // One that no action speaks of.
+    db.batch_execute(
+        "INSERT INTO indexpilot.managed_indexes (tag, table_schema, table_name, index_schema, index_name, definition) \
+         VALUES (gen_random_uuid(), 'public', 'goods', 'public', 'lost', '')",
+    )?;
     assert_eq!(of(&mut db, "missing_indexes")?.0, "warning");
     assert_eq!(of(&mut db, "unusable_indexes")?, ("warning".into(), "0 unusable indexes of IndexPilot, 1 of others".into()));
 
