@@ -2,6 +2,12 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/apply_corners.rs"]
+mod apply_corners;
+#[path = "cluster/apply_gap.rs"]
+mod apply_gap;
+#[path = "cluster/apply_tables.rs"]
+mod apply_tables;
 #[path = "cluster/canary.rs"]
 mod canary;
 #[path = "cluster/capture.rs"]
@@ -36,6 +42,8 @@ mod fault_life;
 mod fault_server;
 #[path = "cluster/guard.rs"]
 mod guard;
+#[path = "cluster/health.rs"]
+mod health;
 #[path = "cluster/life.rs"]
 mod life;
 #[path = "cluster/orders.rs"]

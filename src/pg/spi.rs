@@ -12,7 +12,26 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{AnyElement, FromDatum, Spi, pg_sys};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::cell::Cell;
 use std::ffi::CString;
+
+thread_local! {
+    /// Only reading: what is run now.
+    static READING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `f` asks for gives the transaction no number, so it must not write. In a transaction with an active snapshot.
+pub fn reading<T>(f: impl FnOnce() -> T) -> T {
+    struct Scope;
+    impl Drop for Scope {
+        fn drop(&mut self) {
+            READING.set(false);
+        }
+    }
+    READING.set(true);
+    let _scope = Scope;
+    f()
+}
 
 /// Settings changed here are put back when it is dropped; after an ERROR the aborting transaction does so itself.
 pub struct SettingScope {
@@ -130,12 +149,12 @@ fn run(sql: &str, args: Value) -> Result<Vec<Value>> {
     let _role = RoleScope::owner();
     let _path = SettingScope::safe_search_path();
     // SAFETY: reads a variable of the backend.
-    let standby = unsafe { pg_sys::RecoveryInProgress() };
+    let only_read = READING.get() || unsafe { pg_sys::RecoveryInProgress() };
     Spi::connect_mut(|client| {
         let args = [document(&args)?];
         let mut found = Vec::new();
         // update() gives the transaction a number first, and a standby has none to give.
-        let tuples = if standby { client.select(sql, None, &args)? } else { client.update(sql, None, &args)? };
+        let tuples = if only_read { client.select(sql, None, &args)? } else { client.update(sql, None, &args)? };
         for tuple in tuples {
             if let Some(document) = tuple.get::<Vec<u8>>(1)? {
                 found.push(serde_json::from_str(&String::from_utf8_lossy(&document))?);

@@ -9,6 +9,7 @@ use crate::apply::{self, Failure};
 use crate::guc;
 use crate::pg::bgworker::{self, transaction};
 use crate::pg::error::{Error, Kind as ErrorKind, Result};
+use crate::pg::indexstmt::{self, Author};
 use crate::pg::{database as databases, extension, lock, time};
 use crate::store::action::{self, Action};
 use crate::store::managed;
@@ -18,6 +19,8 @@ use pgrx::pg_sys;
 
 /// Starts of an action before it fails for good: it is retried once.
 pub const MAX_ATTEMPTS: u32 = 2;
+/// Where names of a statement that is to be built are looked up, as when it is.
+const PATH: &std::ffi::CStr = c"pg_catalog, pg_temp";
 /// Seconds until an action that a guard rule holds back is looked at again.
 const WAIT_S: f64 = 15.0;
 /// Seconds until a blocked action is looked at again: a person has to do something first.
@@ -143,7 +146,7 @@ fn carry_out(action: &Action) -> Result<()> {
         pgrx::log!("indexpilot: apply: action {}, attempt {attempt}: {statement}", action.id);
         let begun = time::now();
         let outcome = command(|| match (&index, action.kind) {
-            (_, Kind::Create) => apply::create::build(&statement, table.owner(), &action.tag),
+            (_, Kind::Create) => apply::create::build(&statement, action.table_id, &table, &action.tag),
             (Some(index), Kind::Drop) => apply::drop::carry_out(index),
             (Some(index), Kind::Reindex) => apply::reindex::rebuild(index),
             // Gone already: a drop is done, a rebuild has failed, and the catalog says so.
@@ -226,7 +229,7 @@ fn review(action: &Action) -> Result<Option<Cleared>> {
         }
         (Kind::Drop, Some(index)) => {
             let asked_for = action.observe && action.explicit();
-            if !asked_for && managed::find(index.tag.as_deref(), &index.schema, &index.name)?.is_none() {
+            if !asked_for && !managed::is_ours(index.tag.as_deref(), index.oid)? {
                 return give_up(action, "IndexPilot did not make this index, so it does not drop it");
             }
             if let Some(why) = apply::drop::refusal(index) {
@@ -253,6 +256,11 @@ fn review(action: &Action) -> Result<Option<Cleared>> {
     let why = guard::decisive(&findings).map(|f| format!("{}: {}", f.rule, f.detail)).unwrap_or_default();
     match guard::outcome(&findings) {
         Verdict::Pass => {
+            if action.kind == Kind::Create
+                && let Some(why) = unsafe_code(action, &table)?
+            {
+                return give_up(action, &why);
+            }
             if action.state == State::Blocked {
                 action::transition(action.id, State::Blocked, Event::Unblock)?;
             }
@@ -285,7 +293,9 @@ fn target(action: &Action) -> Result<Option<Index>> {
     {
         return Ok(Some(index));
     }
-    Ok(reconcile::by_name(&action.index_schema, &action.index_name)?.filter(|i| i.table_id == action.table_id))
+    // What was there before IndexPilot has no tag: under its name there may be another one now.
+    let same = |i: &Index| i.table_id == action.table_id && (!action.observe || i.is_made_by(&action.definition));
+    Ok(reconcile::by_name(&action.index_schema, &action.index_name)?.filter(same))
 }
 
 /// Why an index of this name cannot be made.
@@ -298,6 +308,21 @@ fn unfit(action: &Action) -> Result<Option<String>> {
         return Ok(Some(format!("the name {} is taken by another relation", action.index_name)));
     }
     Ok(None)
+}
+
+/// Why the statement must not be run as the table's owner: it would make him run code that is neither his nor a superuser's.
+///
+/// # Errors
+/// When that cannot be told now.
+fn unsafe_code(action: &Action, table: &Table) -> Result<Option<String>> {
+    let found = indexstmt::resolve(&action.statement, table.owner(), Author::Others, PATH, guc::whatif_timeout());
+    match found {
+        Err(e) if e.kind == ErrorKind::Privilege => Ok(Some(e.to_string())),
+        // The build says itself what is wrong with names, expressions and constants. Forms that cannot be looked through are not of our
+        // making: an index that was there had them, and its owner made it.
+        Err(e) if !["0A", "22", "42", "54"].contains(&&e.sqlstate()[..2]) => Err(e),
+        _ => Ok(None),
+    }
 }
 
 fn give_up(action: &Action, why: &str) -> Result<Option<Cleared>> {

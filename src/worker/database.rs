@@ -2,7 +2,7 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter, flush, judge, observe, profile, safeguard, trial};
+use super::{advisor, builder, enter, flush, judge, observe, outcome, profile, safeguard, trial};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
@@ -51,20 +51,26 @@ fn visit(database: Oid) {
         return;
     }
     // Each step has transactions of its own, and one that fails does not keep the others from being taken.
-    step("compare hidden indexes", trial::reconcile_all);
-    step("watch running builds", safeguard::watch);
-    step("ask for the builder", || ask_for_builder(database));
-    step("flush", flush::by_itself);
-    step("profile", profile::by_itself);
-    step("verify", judge::run);
-    step("observe", observe::run);
-    step("watch running builds", safeguard::watch);
-    step("advise", advisor::tick);
-    step("forget old analyses", || {
-        bgworker::transaction("indexpilot: forgetting old analyses", || store::analysis::retain(guc::capture_retention()))
-    });
-    step("ask for the builder", || ask_for_builder(database));
-    state::visited(database);
+    let done = [
+        step("compare hidden indexes", trial::reconcile_all),
+        step("follow protected indexes", || {
+            bgworker::transaction("indexpilot: following protected indexes", store::protection::follow)
+        }),
+        step("watch running builds", safeguard::watch),
+        step("ask for the builder", || ask_for_builder(database)),
+        step("flush", flush::by_itself),
+        step("profile", profile::by_itself),
+        step("follow dropped indexes", outcome::follow),
+        step("verify", judge::run),
+        step("observe", observe::run),
+        step("watch running builds", safeguard::watch),
+        step("advise", advisor::tick),
+        step("forget old analyses", || {
+            bgworker::transaction("indexpilot: forgetting old analyses", || store::analysis::retain(guc::capture_retention()))
+        }),
+        step("ask for the builder", || ask_for_builder(database)),
+    ];
+    state::visited(database, done.iter().filter(|done| !**done).count() as u32);
 }
 
 /// Wakes the builder when an action is due, when one was left behind by a process that died, or when something is to be removed.
@@ -81,7 +87,8 @@ fn ask_for_builder(database: Oid) -> Result<()> {
     Ok(())
 }
 
-fn step(what: &str, f: impl FnOnce() -> Result<()>) {
+/// False when it failed.
+fn step(what: &str, f: impl FnOnce() -> Result<()>) -> bool {
     pgrx::check_for_interrupts!();
     let installed = || {
         bgworker::transaction("indexpilot: looking for the extension", || {
@@ -93,5 +100,7 @@ fn step(what: &str, f: impl FnOnce() -> Result<()>) {
         && installed().unwrap_or(true)
     {
         pgrx::warning!("indexpilot: worker: could not {what}: {e}");
+        return false;
     }
+    true
 }

@@ -35,6 +35,10 @@ shared! {
         /// When the last visit ended, and when what was captured was last written; milliseconds since the Unix epoch, 0 for never.
         visited_ms: AtomicI64,
         flushed_ms: AtomicI64,
+        /// When the visit that goes on, or the last one, began.
+        begun_ms: AtomicI64,
+        /// Steps of the last visit that failed.
+        failed_steps: AtomicU32,
     }
 }
 
@@ -107,6 +111,8 @@ impl State {
             free.visited_ms.store(0, SeqCst);
             free.flushed_ms.store(0, SeqCst);
             free.mismatched.store(false, SeqCst);
+            free.begun_ms.store(0, SeqCst);
+            free.failed_steps.store(0, SeqCst);
             free.database.store(database.to_u32(), SeqCst);
             Some(free)
         });
@@ -149,9 +155,13 @@ pub fn launcher_ends() {
 pub fn claim(database: Oid, role: Role) -> bool {
     STATE
         .locked(|state| {
-            state
-                .find_or_add(database)
-                .is_some_and(|slot| slot.open() && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok())
+            state.find_or_add(database).is_some_and(|slot| {
+                let taken = slot.open() && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok();
+                if taken && role == Role::Worker {
+                    slot.begun_ms.store(now_ms(), SeqCst);
+                }
+                taken
+            })
         })
         .unwrap_or(false)
 }
@@ -307,6 +317,10 @@ pub struct Known {
     pub visited_at: Option<f64>,
     /// When what was captured was last written to the tables.
     pub flushed_at: Option<f64>,
+    /// When the visit that goes on, or the last one, began.
+    pub begun_at: Option<f64>,
+    /// Steps of the last visit that failed.
+    pub failed_steps: u32,
 }
 
 /// All databases that have a slot. Slots that nobody needs are freed on the way.
@@ -341,6 +355,8 @@ fn read(slot: &Slot, database: u32) -> Known {
         builder: slot.builder.load(SeqCst),
         visited_at: time_of(&slot.visited_ms),
         flushed_at: time_of(&slot.flushed_ms),
+        begun_at: time_of(&slot.begun_ms),
+        failed_steps: slot.failed_steps.load(SeqCst),
     }
 }
 
@@ -348,10 +364,15 @@ fn time_of(ms: &AtomicI64) -> Option<f64> {
     Some(ms.load(SeqCst)).filter(|ms| *ms != 0).map(|ms| ms as f64 / 1e3)
 }
 
-/// A visit of the database has ended.
-pub fn visited(database: Oid) {
+fn now_ms() -> i64 {
+    (time::now() * 1e3) as i64
+}
+
+/// A visit of the database has ended, in which so many steps failed.
+pub fn visited(database: Oid, failed_steps: u32) {
     if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
-        slot.visited_ms.store((time::now() * 1e3) as i64, SeqCst);
+        slot.failed_steps.store(failed_steps, SeqCst);
+        slot.visited_ms.store(now_ms(), SeqCst);
     }
 }
 
@@ -364,7 +385,7 @@ pub fn mismatch(database: Oid, is: bool) -> bool {
 /// What was captured in the database has been written to the tables.
 pub fn flushed(database: Oid) {
     if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
-        slot.flushed_ms.store((time::now() * 1e3) as i64, SeqCst);
+        slot.flushed_ms.store(now_ms(), SeqCst);
     }
 }
 

@@ -107,7 +107,7 @@ fn advises(db: &mut Client) -> Result<()> {
 
 /// What users own, row by row.
 fn owned(db: &mut Client) -> Result<Vec<String>> {
-    ["genome_catalog", "expression_profile", "managed_indexes", "mutation_log"]
+    ["genome_catalog", "expression_profile", "managed_indexes", "switch", "mutation_log"]
         .iter()
         .map(|table| text(db, &format!("SELECT string_agg(t::text, E'\\n' ORDER BY t::text) FROM indexpilot.{table} t")))
         .collect()
@@ -128,6 +128,7 @@ fn u65_a_restored_database_goes_on_where_the_old_one_was() -> Result<()> {
     build(&mut db, "ip_goods_id", "id", None)?;
     let action = build(&mut db, "ip_goods_price", "price", None)?;
     let mutation = number(&mut db, &format!("SELECT id FROM indexpilot.mutation_log WHERE action_id = {action}"))?;
+    db.batch_execute("SELECT indexpilot.protect('crm.ip_goods_id'); SELECT indexpilot.disable_system('release day')")?;
     let (before, last) = (owned(&mut db)?, number(&mut db, "SELECT max(id) FROM indexpilot.mutation_log")?);
     assert!(before.iter().all(|rows| !rows.is_empty()), "{before:?}");
 
@@ -148,6 +149,14 @@ fn u65_a_restored_database_goes_on_where_the_old_one_was() -> Result<()> {
     assert_eq!(number(&mut copy, "SELECT indexpilot.bootstrap_genome_catalog()")?, 1);
     let colour = "SELECT id FROM indexpilot.genome_catalog WHERE field_name = 'colour'";
     assert!(number(&mut copy, colour)? > last_field);
+
+    // What people have forbidden stays forbidden.
+    let health = "SELECT state || ' ' || detail FROM indexpilot.health_check() WHERE name = 'switch'";
+    assert_eq!(text(&mut copy, health)?, "warning disable_system() was called in this database: release day");
+    copy.batch_execute("SELECT indexpilot.enable_system()")?;
+    let (code, message) = refusal(&mut copy, "SELECT indexpilot.retire_index('crm.ip_goods_id')")?;
+    assert!(code == "55000" && message.contains("is protected"), "{code} {message}");
+    assert!(copy.query_one("SELECT indexpilot.unprotect('crm.ip_goods_id')", &[])?.get::<_, bool>(0));
 
     // The index is still known to be ours, and what was done to it can still be taken back.
     copy.batch_execute(&format!("SELECT indexpilot.rollback({mutation})"))?;
