@@ -2,7 +2,7 @@
 //! transaction. The same steps follow an attempt of this process and the death of another one.
 
 use super::builder::MAX_ATTEMPTS;
-use super::{canary, trial};
+use super::{canary, command, trial};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Class, Failure};
 use crate::pg::bgworker::{self, transaction};
@@ -84,7 +84,7 @@ pub fn conclude(action: &Action, attempt: Option<Attempt>) -> Result<()> {
                 let error = Error::new(ErrorKind::WrongObject, "another table had taken the name, and was indexed in its place");
                 failure = Some(Failure::permanent(error));
             }
-            if let Err(stuck) = apply::drop::remove(index) {
+            if let Err(stuck) = command(|| apply::drop::remove(index)) {
                 pgrx::warning!(
                     "indexpilot: apply: could not remove what action {} left, index {}.{}: {}; trying again later",
                     action.id,

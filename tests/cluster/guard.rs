@@ -425,7 +425,7 @@ fn what_went_wrong_holds_actions_back_across_restarts() -> Result<()> {
 }
 
 #[test]
-fn a_clock_that_was_set_back_holds_nothing_back_for_ever() -> Result<()> {
+fn w42_a_clock_that_was_set_back_holds_nothing_back_for_ever() -> Result<()> {
     let cluster = cluster("guard-clock", |b| b.setting("indexpilot.guard_max_actions_per_hour", 1))?;
     let mut db = connect(&cluster)?;
     let first = enqueue(&mut db, "a", "goods", "price")?;
