@@ -110,9 +110,9 @@ impl State {
             let free = self.slots.iter().find(|s| s.database.load(SeqCst) == 0)?;
             free.visited_ms.store(0, SeqCst);
             free.flushed_ms.store(0, SeqCst);
-            free.mismatched.store(false, SeqCst);
             free.begun_ms.store(0, SeqCst);
             free.failed_steps.store(0, SeqCst);
+            free.mismatched.store(false, SeqCst);
             free.database.store(database.to_u32(), SeqCst);
             Some(free)
         });
