@@ -120,10 +120,10 @@ fn w35_a_fast_shutdown_does_not_wait_for_a_verdict() -> Result<()> {
     cluster.configure("indexpilot.verify_delay", "1s")?;
     cluster.reload()?;
     let mut db = connect(&cluster)?;
+    let mut holder = connect(&cluster)?;
+    holder.batch_execute("BEGIN; LOCK TABLE indexpilot.verification_figures IN SHARE MODE")?;
     let id = enqueue(&mut db, "a", "price")?;
     built(&mut db, id)?;
-    let mut holder = connect(&cluster)?;
-    holder.batch_execute("BEGIN; LOCK TABLE indexpilot.actions IN SHARE MODE")?;
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'indexpilot worker' AND wait_event_type = 'Lock' AND query LIKE '%verif%'";
     poll_until(LIMIT, "a verdict that waits", || Ok(number(&mut db, waits)? > 0))?;
     stopped(&mut cluster, "during verify")?;
@@ -133,6 +133,18 @@ fn w35_a_fast_shutdown_does_not_wait_for_a_verdict() -> Result<()> {
     poll_until(LIMIT, "a visit", || {
         Ok(!text(&mut db, "SELECT value FROM indexpilot.status WHERE name = 'last_visit_s'")?.is_empty())
     })
+}
+
+#[test]
+fn a_visit_does_not_wait_for_people_with_its_snapshot() -> Result<()> {
+    let cluster = cluster("fault-patience")?;
+    let mut db = connect(&cluster)?;
+    let mut person = connect(&cluster)?;
+    person.batch_execute("BEGIN; LOCK TABLE indexpilot.index_trial IN ACCESS EXCLUSIVE MODE")?;
+    poll_until(LIMIT, "a visit that gives up", || Ok(cluster.log().contains("canceling statement due to lock timeout")))?;
+    let id = enqueue(&mut db, "a", "price")?;
+    person.batch_execute("COMMIT")?;
+    built(&mut db, id)
 }
 
 #[test]
@@ -163,7 +175,7 @@ fn w41_a_standby_takes_over_in_the_middle_of_a_build() -> Result<()> {
     assert_eq!(number(&mut there, "SELECT count(*) FROM pg_index WHERE NOT indisvalid")?, 0);
     there.batch_execute("SELECT bt_index_check('crm.during', true)")?;
     let logged = format!("SELECT string_agg(mutation, ' ' ORDER BY id) FROM indexpilot.mutation_log WHERE action_id = {id}");
-    assert_eq!(text(&mut there, &logged)?, "remove_unusable_index action_retried create_index");
+    assert_eq!(text(&mut there, &logged)?, "remove_unusable_index action_retried analyze_table create_index");
     Ok(())
 }
 
