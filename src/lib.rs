@@ -22,6 +22,7 @@ extension_sql_file!("../sql/install/50_usage.sql", name = "usage", requires = ["
 extension_sql_file!("../sql/install/60_estimates.sql", name = "estimates", requires = ["usage"]);
 extension_sql_file!("../sql/install/70_trial.sql", name = "trial", requires = ["estimates"]);
 extension_sql_file!("../sql/install/72_guard.sql", name = "guard", requires = ["estimates"]);
+extension_sql_file!("../sql/install/74_apply.sql", name = "apply", requires = ["estimates"]);
 extension_sql_file!("../sql/install/90_grants.sql", name = "grants", finalize);
 
 /// Called when the server loads the library. Without preload the SQL functions that need no shared memory still work.

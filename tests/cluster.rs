@@ -2,6 +2,12 @@
 
 #[path = "cluster/apply.rs"]
 mod apply;
+#[path = "cluster/apply_corners.rs"]
+mod apply_corners;
+#[path = "cluster/apply_gap.rs"]
+mod apply_gap;
+#[path = "cluster/apply_tables.rs"]
+mod apply_tables;
 #[path = "cluster/canary.rs"]
 mod canary;
 #[path = "cluster/capture.rs"]
@@ -30,6 +36,10 @@ mod capture_texts;
 mod exchange;
 #[path = "cluster/fault.rs"]
 mod fault;
+#[path = "cluster/fault_life.rs"]
+mod fault_life;
+#[path = "cluster/fault_server.rs"]
+mod fault_server;
 #[path = "cluster/guard.rs"]
 mod guard;
 #[path = "cluster/health.rs"]
@@ -40,10 +50,16 @@ mod life;
 mod orders;
 #[path = "cluster/profile.rs"]
 mod profile;
+#[path = "cluster/security.rs"]
+mod security;
 #[path = "cluster/smoke.rs"]
 mod smoke;
+#[path = "cluster/soak.rs"]
+mod soak;
 #[path = "cluster/trial.rs"]
 mod trial;
+#[path = "cluster/upgrade.rs"]
+mod upgrade;
 #[path = "cluster/verify.rs"]
 mod verify;
 #[path = "cluster/whatif_hypopg.rs"]

@@ -1,6 +1,11 @@
 -- Tables of IndexPilot. Users read the views of 30_views.sql; only the extension's own code writes here.
 -- What belongs to users (genome, profiles, log, registry of managed and protected indexes, the switch) is marked for pg_dump at the end; measurements are not.
 
+-- Nobody else may have a hand in the schema: what he put there could stand for what this script and the extension's functions mean.
+CREATE FUNCTION check_schema() RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'check_schema_wrapper';
+SELECT check_schema();
+DROP FUNCTION check_schema();
+
 -- ---------------------------------------------------------------------------------------------------------------- genome
 CREATE TABLE genome_catalog (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,8 +1,11 @@
 //! DROP INDEX CONCURRENTLY.
 
-use super::reconcile::Index;
-use super::{Class, Failure, REMOVAL_LIMIT, qualified, run};
+use super::reconcile::{self, Index};
+use super::{Class, Failure, REMOVAL_LIMIT, Still, qualified, run};
 use crate::guc;
+use crate::pg::error::{Error, Kind};
+use pgrx::pg_sys::Oid;
+use std::time::Duration;
 
 /// The statement that drops the index.
 pub fn statement(index: &Index) -> String {
@@ -25,14 +28,28 @@ pub fn refusal(index: &Index) -> Option<String> {
 
 /// Drops a valid index.
 pub fn carry_out(index: &Index) -> Result<(), Failure> {
-    run(&statement(index), Some(index.owner()), None, guc::apply_build_timeout())
+    drop(index, Some(index.owner()), guc::apply_build_timeout(), &|now| match refusal(now) {
+        Some(why) => Err(Error::new(Kind::WrongObject, format!("the index must not be dropped: {why}"))),
+        None => Ok(()),
+    })
+}
+
+/// The command knows the index by its name, which must still be that of this very index when it begins; and `fit` looks at it then.
+fn drop(index: &Index, run_as: Option<Oid>, limit: Duration, fit: &dyn Fn(&Index) -> Result<(), Error>) -> Result<(), Failure> {
+    let check = || fit(&reconcile::unchanged(index)?);
+    let still = Still { table: index.table_id, index: Some(index.oid), check: &check };
+    run(&statement(index), run_as, None, limit, Some(&still))
 }
 
 /// Removes an index that an interrupted command left unusable. The owner's rights may have changed since; a drop runs no code of
 /// users, so the session's own role may do it then. An index that is gone meanwhile is no failure.
 pub fn remove(index: &Index) -> Result<(), Failure> {
-    let result = match run(&statement(index), Some(index.owner()), None, REMOVAL_LIMIT) {
-        Err(failure) if failure.class == Class::Privilege => run(&statement(index), None, None, REMOVAL_LIMIT),
+    let unusable = |now: &Index| match now.valid {
+        true => Err(Error::new(Kind::InUse, "the index was made usable")),
+        false => Ok(()),
+    };
+    let result = match drop(index, Some(index.owner()), REMOVAL_LIMIT, &unusable) {
+        Err(failure) if failure.class == Class::Privilege => drop(index, None, REMOVAL_LIMIT, &unusable),
         other => other,
     };
     match result {

@@ -1,5 +1,6 @@
 //! A build inside the caller's transaction (`concurrently => false`): blocks writes to the table until that transaction ends.
 
+use super::reconcile::Index;
 use crate::pg::error::Result;
 use crate::pg::role::RoleScope;
 use crate::pg::spi::SettingScope;
@@ -18,4 +19,14 @@ pub fn create(statement: &str, owner: Oid, tag: &str, schema: &str, name: &str) 
     let index = quote_qualified_identifier(schema, name);
     Spi::run(&format!("COMMENT ON INDEX {index} IS {}", quote_literal(format!("indexpilot:{tag}"))))?;
     Ok(())
+}
+
+/// Analyses the table of an index on an expression, in the caller's transaction too.
+///
+/// # Errors
+/// Those of the server are raised.
+pub fn analyze(index: &Index) -> Result<()> {
+    let _role = RoleScope::new(index.owner(), false);
+    let _path = SettingScope::safe_search_path();
+    Ok(Spi::run(&super::analyze::statement(index))?)
 }

@@ -1,6 +1,6 @@
 //! Looking indexes up in the catalog: by tag, by OID, by name; and finding what interrupted commands left.
 
-use crate::pg::error::Result;
+use crate::pg::error::{Error, Kind, Result};
 use crate::pg::spi;
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
@@ -31,6 +31,8 @@ pub struct Index {
     pub needed: bool,
     /// Rebuilding a unique index beside INSERT ... ON CONFLICT is not safe in this version.
     pub on_conflict_defect: bool,
+    /// A key of it is an expression.
+    pub expressions: bool,
     /// CREATE INDEX statement.
     pub definition: String,
 }
@@ -39,6 +41,11 @@ impl Index {
     /// Owner of the table, and so of the index.
     pub fn owner(&self) -> Oid {
         Oid::from(self.owner)
+    }
+
+    /// The statement, concurrent or not, makes an index just like it.
+    pub fn is_made_by(&self, statement: &str) -> bool {
+        self.definition == statement.replacen("CREATE INDEX CONCURRENTLY ", "CREATE INDEX ", 1)
     }
 }
 
@@ -55,7 +62,7 @@ fn select(condition: &str, args: Value) -> Result<Vec<Index>> {
            EXISTS (SELECT 1 FROM pg_depend x WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = c.oid \
              AND x.deptype IN ('n', 'a')) AS needed, \
            current_setting('server_version_num')::integer < 190000 AS on_conflict_defect, \
-           pg_get_indexdef(c.oid) AS definition \
+           i.indexprs IS NOT NULL AS expressions, pg_get_indexdef(c.oid) AS definition \
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace \
            LEFT JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = 0 \
@@ -80,6 +87,21 @@ pub fn by_name(schema: &str, name: &str) -> Result<Option<Index>> {
     Ok(select(condition, json!({ "schema": schema, "name": name }))?.into_iter().next())
 }
 
+/// The index as it is now, if it is still the same one and called the same.
+///
+/// # Errors
+/// `UndefinedObject` when it is gone, `InUse` when somebody has changed it.
+pub fn unchanged(index: &Index) -> Result<Index> {
+    let now = by_oid(index.oid)?.ok_or_else(|| Error::new(Kind::UndefinedObject, "the index does not exist any more"))?;
+    if (&now.schema, &now.name, now.table_id, &now.tag) != (&index.schema, &index.name, index.table_id, &index.tag) {
+        return Err(Error::new(
+            Kind::InUse,
+            format!("the index was changed by somebody else, and is {}.{} now", now.schema, now.name),
+        ));
+    }
+    Ok(now)
+}
+
 /// Some relation, of whatever kind, has that name.
 pub fn name_taken(schema: &str, name: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -95,6 +117,14 @@ pub fn copies(table_id: u32, schema: &str, index_name: &str) -> Result<Vec<Index
                      AND starts_with(($1->>'name'), regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '')) \
                      AND length(regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '')) >= least(length($1->>'name'), 40)";
     select(condition, json!({ "table": table_id, "schema": schema, "name": index_name }))
+}
+
+/// The server knows nothing of the expressions of the index, because its table was not analysed since it was built. Only superusers may
+/// ask.
+pub fn lacks_statistics(oid: u32) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = ($1->>'oid')::oid AND i.indexprs IS NOT NULL) \
+               AND NOT EXISTS (SELECT FROM pg_statistic s WHERE s.starelid = ($1->>'oid')::oid) AS lacks";
+    Ok(spi::value(sql, json!({ "oid": oid }))?.unwrap_or(false))
 }
 
 /// Unusable indexes that carry a tag of ours although no action works on them: what a crash, a restore or an interrupted drop left.

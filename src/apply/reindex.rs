@@ -1,8 +1,9 @@
 //! REINDEX INDEX CONCURRENTLY.
 
-use super::reconcile::Index;
-use super::{Failure, qualified, run};
+use super::reconcile::{self, Index};
+use super::{Failure, Still, qualified, run};
 use crate::guc;
+use crate::pg::error::{Error, Kind};
 
 /// The statement that rebuilds the index.
 pub fn statement(index: &Index) -> String {
@@ -11,7 +12,12 @@ pub fn statement(index: &Index) -> String {
 
 /// Rebuilds the index, which gets a new OID. What an error leaves behind is found by [`super::reconcile::copies`].
 pub fn rebuild(index: &Index) -> Result<(), Failure> {
-    run(&statement(index), Some(index.owner()), None, guc::apply_build_timeout())
+    let check = || match refusal(&reconcile::unchanged(index)?) {
+        Some(why) => Err(Error::new(Kind::WrongObject, format!("the index must not be rebuilt: {why}"))),
+        None => Ok(()),
+    };
+    let still = Still { table: index.table_id, index: Some(index.oid), check: &check };
+    run(&statement(index), Some(index.owner()), None, guc::apply_build_timeout(), Some(&still))
 }
 
 /// Why it must not be rebuilt by us; `None` when it may.

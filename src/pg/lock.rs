@@ -58,6 +58,13 @@ pub fn try_for_session(what: Own) -> bool {
     acquire(what, true, false)
 }
 
+/// Keeps others from changing, renaming or dropping a relation until the end of the transaction: the server's own lock, that concurrent
+/// builds and drops take. In a transaction; raises when it takes longer than the server's lock_timeout.
+pub fn against_ddl(relation: u32) {
+    // SAFETY: locks by OID, also one that no relation has, and accepts what was announced about relations meanwhile (lmgr.c).
+    unsafe { pg_sys::LockRelationOid(pg_sys::Oid::from(relation), pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE) };
+}
+
 /// Gives back what [`try_for_session`] took.
 pub fn release(what: Own) {
     let tag = tag(what);

@@ -304,12 +304,12 @@ impl Drop for Arena {
     }
 }
 
-/// An active snapshot; after an error the aborting subtransaction pops it.
-pub(super) struct Snapshot;
+/// An active snapshot; after an error the aborting (sub)transaction pops it.
+pub struct Snapshot;
 
 impl Snapshot {
-    pub(super) fn new() -> Self {
-        // SAFETY: the subtransaction runs inside a transaction, so a snapshot can be taken.
+    pub fn new() -> Self {
+        // SAFETY: the (sub)transaction runs inside a transaction, so a snapshot can be taken.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
         Snapshot
     }

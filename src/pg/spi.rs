@@ -2,16 +2,36 @@
 //! struct and no value is ever pasted into SQL.
 //!
 //! Every query runs as the owner of the extension's tables (callers were checked by EXECUTE rights before) and with
-//! `search_path = pg_catalog, pg_temp`, so neither the caller's rights nor the caller's schemas and operators matter.
+//! `search_path = pg_catalog, pg_temp`, so neither the caller's rights nor the caller's schemas and operators matter. None runs where the
+//! tables are of another version than the library.
 
 use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
-use super::{encoding, own};
+use super::{encoding, extension, own};
 use pgrx::datum::DatumWithOid;
 use pgrx::{AnyElement, FromDatum, Spi, pg_sys};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::cell::Cell;
 use std::ffi::CString;
+
+thread_local! {
+    /// Only reading: what is run now.
+    static READING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `f` asks for gives the transaction no number, so it must not write. In a transaction with an active snapshot.
+pub fn reading<T>(f: impl FnOnce() -> T) -> T {
+    struct Scope;
+    impl Drop for Scope {
+        fn drop(&mut self) {
+            READING.set(false);
+        }
+    }
+    READING.set(true);
+    let _scope = Scope;
+    f()
+}
 
 /// Settings changed here are put back when it is dropped; after an ERROR the aborting transaction does so itself.
 pub struct SettingScope {
@@ -112,6 +132,7 @@ pub fn value<T: DeserializeOwned>(sql: &str, args: Value) -> Result<Option<T>> {
 
 /// A command without result; returns the number of rows it touched.
 pub fn execute(sql: &str, args: Value) -> Result<u64> {
+    extension::require_same_version()?;
     let _work = own::work();
     let _role = RoleScope::owner();
     let _path = SettingScope::safe_search_path();
@@ -123,16 +144,17 @@ pub fn execute(sql: &str, args: Value) -> Result<u64> {
 }
 
 fn run(sql: &str, args: Value) -> Result<Vec<Value>> {
+    extension::require_same_version()?;
     let _work = own::work();
     let _role = RoleScope::owner();
     let _path = SettingScope::safe_search_path();
     // SAFETY: reads a variable of the backend.
-    let standby = unsafe { pg_sys::RecoveryInProgress() };
+    let only_read = READING.get() || unsafe { pg_sys::RecoveryInProgress() };
     Spi::connect_mut(|client| {
         let args = [document(&args)?];
         let mut found = Vec::new();
         // update() gives the transaction a number first, and a standby has none to give.
-        let tuples = if standby { client.select(sql, None, &args)? } else { client.update(sql, None, &args)? };
+        let tuples = if only_read { client.select(sql, None, &args)? } else { client.update(sql, None, &args)? };
         for tuple in tuples {
             if let Some(document) = tuple.get::<Vec<u8>>(1)? {
                 found.push(serde_json::from_str(&String::from_utf8_lossy(&document))?);

@@ -22,6 +22,9 @@ pub struct Command<'a> {
     /// Comment that a `CREATE INDEX` gives its index. It commits together with the catalog entry, so that even a half-built index
     /// that outlives a crash carries it.
     pub comment: Option<&'a str>,
+    /// Done first in the transaction in which the command begins, as the session's own role; its error is the command's. It must not give
+    /// the transaction a number, since a concurrent drop has to be the first to write.
+    pub before: Option<&'a dyn Fn() -> Result<()>>,
     /// The command is cancelled after this time. Waits for single locks are limited by `lock_timeout`, which the caller sets.
     pub limit: Duration,
 }
@@ -53,6 +56,9 @@ pub fn run(command: &Command<'_>) -> Result<()> {
             pg_sys::StartTransactionCommand();
         }
         let _limit = TimeoutScope::new(command.limit);
+        if let Some(before) = command.before {
+            before()?;
+        }
         identity.switch_to(command.run_as);
         // SAFETY: in a transaction, with a context that lives until the end of this function.
         unsafe { execute(&sql, comment.as_deref(), context)? };

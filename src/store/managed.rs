@@ -31,6 +31,15 @@ pub fn find(tag: Option<&str>, index_schema: &str, index_name: &str) -> Result<O
     spi::value(sql, json!({ "tag": tag, "schema": index_schema, "name": index_name }))
 }
 
+/// An index that is there is ours: by its tag or, when its comment was taken away, as the very one that was built. Not by its name,
+/// under which somebody may have made another one.
+pub fn is_ours(tag: Option<&str>, index_id: u32) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM indexpilot.managed_indexes m WHERE m.dropped_at IS NULL AND (m.tag = ($1->>'tag')::uuid \
+               OR ($1->>'tag' IS NULL AND EXISTS (SELECT FROM indexpilot.actions a WHERE a.id = m.action_id \
+                 AND a.tag = m.tag AND a.index_id = ($1->>'index')::oid)))) AS ours";
+    Ok(spi::value(sql, json!({ "tag": tag, "index": index_id }))?.unwrap_or(false))
+}
+
 /// Indexes of ours that are still there.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub struct Sum {

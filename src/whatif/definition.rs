@@ -45,14 +45,30 @@ impl Hypothetical {
     pub fn parse(statement: &str) -> Result<Rc<Self>> {
         let path = CString::new(planner::search_path()).map_err(|_| Error::internal("search_path contains a zero byte"))?;
         let index = indexstmt::resolve(statement, role::current(), Author::Role, &path, guc::whatif_timeout())?;
+        let reader = Reader::for_caller(&index);
+        Self::read(index, reader.as_ref())
+    }
+
+    /// What the CREATE INDEX statement of a decision about `table` means. The caller did not write it, and its expressions come from
+    /// queries of others: it is what the table's owner could make of it.
+    ///
+    /// # Errors
+    /// As [`indexstmt::resolve`].
+    pub fn decided(statement: &str, table: RelId) -> Result<Rc<Self>> {
+        let index = resolve_for_owner(statement, table)?;
+        let reader = Reader::for_owner(&index);
+        Self::read(index, reader.as_ref())
+    }
+
+    /// With what the rows tell of it.
+    fn read(index: ResolvedIndex, reader: Option<&Reader>) -> Result<Rc<Self>> {
         let tables = catalog::snapshot(&[index.table])?;
         let table = tables.table(index.table).ok_or_else(|| gone(index.table))?;
         let (def, mut table) = definition(&index, table.clone());
         let condition: Vec<&str> = index.predicate_text.iter().map(String::as_str).collect();
         table.sample = rows::sample(&table, &def.columns().collect(), &condition, rows::PATIENCE).map(Arc::new);
         let mut sampler = Sampler::default();
-        let reader = Reader::for_caller(&index);
-        let statistics = reader.map(|reader| sampled(&index, &def, &mut table, &mut sampler, &reader)).unwrap_or_default();
+        let statistics = reader.map(|reader| sampled(&index, &def, &mut table, &mut sampler, reader)).unwrap_or_default();
         Ok(Rc::new(Hypothetical::new(index, def, &table, statistics)))
     }
 
@@ -62,11 +78,7 @@ impl Hypothetical {
     /// As [`indexstmt::resolve`].
     pub fn of(def: &IndexDef, table: &TableInfo, sampler: &mut Sampler) -> Result<Rc<Self>> {
         let statement = ddl::create_index(def, table, &catalog::quote, false);
-        let owner = catalog::owner(def.table).ok_or_else(|| gone(def.table))?;
-        let index = indexstmt::resolve(&statement, owner, Author::Others, OWN_PATH, guc::whatif_timeout())?;
-        if index.table != def.table {
-            return Err(gone(def.table));
-        }
+        let index = resolve_for_owner(&statement, def.table)?;
         let reader = Reader::for_owner(&index);
         let expressions = |reader: &Reader| {
             (0..index.keys.len())
@@ -108,6 +120,13 @@ impl Hypothetical {
             def,
         }
     }
+}
+
+/// What a statement on `table` that its owner did not write means to him.
+fn resolve_for_owner(statement: &str, table: RelId) -> Result<ResolvedIndex> {
+    let owner = catalog::owner(table).ok_or_else(|| gone(table))?;
+    let index = indexstmt::resolve(statement, owner, Author::Others, OWN_PATH, guc::whatif_timeout())?;
+    if index.table == table { Ok(index) } else { Err(gone(table)) }
 }
 
 fn gone(table: RelId) -> Error {

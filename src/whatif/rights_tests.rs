@@ -93,4 +93,57 @@ mod tests {
         Spi::run("RESET ROLE").unwrap();
         assert!(found);
     }
+
+    #[pg_test]
+    fn a_decision_is_explained_without_running_code_of_others() {
+        set_up();
+        // What a function of that kind does cannot be rolled back, so that it is seen whether it was run, and as whom.
+        let spy = |name: &str| {
+            format!(
+                "CREATE FUNCTION r.{name}(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+                     'BEGIN PERFORM pg_catalog.pg_advisory_lock(4711, current_user::regrole::oid::int); RETURN $1; END'"
+            )
+        };
+        Spi::run(&format!("CREATE ROLE r_third; {}; {}", spy("of_third"), spy("of_owner"))).unwrap();
+        Spi::run(
+            "ALTER FUNCTION r.of_third(int) OWNER TO r_third; ALTER FUNCTION r.of_owner(int) OWNER TO r_owner;
+             GRANT pg_monitor TO r_reader; GRANT SELECT ON r.t TO r_reader; ANALYZE r.t;
+             GRANT SELECT ON ALL TABLES IN SCHEMA indexpilot TO r_reader;
+             GRANT EXECUTE ON FUNCTION indexpilot.explain_decision(bigint) TO r_reader;
+             INSERT INTO indexpilot.workload (queryid, role_id, relations_hash) VALUES (1, 'r_reader'::regrole, 1);
+             INSERT INTO indexpilot.workload_sample (workload_id, query, search_path)
+                 SELECT id, 'SELECT a FROM r.t WHERE few = 3', 'pg_catalog' FROM indexpilot.workload;
+             INSERT INTO indexpilot.analyses (cause) VALUES ('call')",
+        )
+        .unwrap();
+        let explained = |key: &str| {
+            let id = Spi::get_one::<i64>(&format!(
+                "INSERT INTO indexpilot.recommendations (analysis_id, state, reason, reason_detail, table_id, table_schema, table_name,
+                     columns, definition, index_def, workload_ids, details)
+                 SELECT a.id, 'proposed', 'gain', '', 'r.t'::regclass, 'r', 't', '{{few}}',
+                     'CREATE INDEX CONCURRENTLY ip_t ON r.t USING btree ({key})', '{{}}', ARRAY[w.id],
+                     jsonb_build_object('queries', jsonb_build_array(jsonb_build_object('query', w.id)))
+                 FROM indexpilot.analyses a, indexpilot.workload w RETURNING id"
+            ))
+            .unwrap()
+            .unwrap();
+            Spi::run("SET LOCAL ROLE r_reader").unwrap();
+            let text = Spi::get_one::<String>(&format!("SELECT indexpilot.explain_decision({id})"));
+            Spi::run("RESET ROLE").unwrap();
+            text.unwrap().unwrap()
+        };
+        let ran_as = || {
+            let roles = "SELECT coalesce(string_agg(objid::regrole::text, ' '), '') FROM pg_locks
+                         WHERE locktype = 'advisory' AND classid = 4711";
+            let roles = Spi::get_one::<String>(roles).unwrap();
+            Spi::run("SELECT pg_advisory_unlock_all()").unwrap();
+            roles.unwrap()
+        };
+        assert!(explained("few").contains("## Plans"), "plans are made for the reader");
+        assert_eq!(ran_as(), "");
+        assert!(!explained("(few + r.of_third(1))").contains("## Plans"), "nobody runs that for an explanation");
+        assert_eq!(ran_as(), "");
+        assert!(explained("(few + r.of_owner(1))").contains("## Plans"));
+        assert_eq!(ran_as(), "r_owner", "the owner of the table alone is made to run what he wrote");
+    }
 }

@@ -2,14 +2,15 @@
 //! left, then carries out due actions one after the other, then ends.
 
 use super::state::{self, Role};
-use super::{canary, enter, flush, outcome, safeguard};
+use super::{canary, command, enter, flush, outcome, safeguard};
 use crate::apply::facts::{self, Table};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Failure};
 use crate::guc;
 use crate::pg::bgworker::{self, transaction};
 use crate::pg::error::{Error, Kind as ErrorKind, Result};
-use crate::pg::{database as databases, lock, time};
+use crate::pg::indexstmt::{self, Author};
+use crate::pg::{database as databases, extension, lock, time};
 use crate::store::action::{self, Action};
 use crate::store::managed;
 use indexpilot_core::apply::{Event, Kind, State};
@@ -18,6 +19,8 @@ use pgrx::pg_sys;
 
 /// Starts of an action before it fails for good: it is retried once.
 pub const MAX_ATTEMPTS: u32 = 2;
+/// Where names of a statement that is to be built are looked up, as when it is.
+const PATH: &std::ffi::CStr = c"pg_catalog, pg_temp";
 /// Seconds until an action that a guard rule holds back is looked at again.
 const WAIT_S: f64 = 15.0;
 /// Seconds until a blocked action is looked at again: a person has to do something first.
@@ -78,7 +81,9 @@ fn work() -> Result<()> {
 fn in_service() -> Result<bool> {
     Ok(guc::mode() != guc::Mode::Off
         && !bgworker::in_recovery()
-        && transaction("indexpilot: looking for the extension", || Ok(databases::has_extension()))?)
+        && transaction("indexpilot: looking for the extension", || {
+            Ok(databases::has_extension() && extension::require_same_version().is_ok())
+        })?)
 }
 
 /// Something is to be cleared up: actions of dead processes, or unusable indexes of ours. In a transaction.
@@ -100,7 +105,7 @@ fn remove_orphans() -> Result<()> {
         if !quiet {
             continue;
         }
-        match apply::drop::remove(&index) {
+        match command(|| apply::drop::remove(&index)) {
             Ok(()) => transaction("indexpilot: logging", || outcome::log_removal(None, &index, "no action works on it"))?,
             Err(failure) => pgrx::warning!(
                 "indexpilot: apply: could not remove the unusable index {}.{}: {}",
@@ -140,13 +145,16 @@ fn carry_out(action: &Action) -> Result<()> {
         let attempt = action.attempts + 1;
         pgrx::log!("indexpilot: apply: action {}, attempt {attempt}: {statement}", action.id);
         let begun = time::now();
-        let outcome = match (&index, action.kind) {
-            (_, Kind::Create) => apply::create::build(&statement, table.owner(), &action.tag),
+        let outcome = command(|| match (&index, action.kind) {
+            (_, Kind::Create) => apply::create::build(&statement, action.table_id, &table, &action.tag),
             (Some(index), Kind::Drop) => apply::drop::carry_out(index),
             (Some(index), Kind::Reindex) => apply::reindex::rebuild(index),
             // Gone already: a drop is done, a rebuild has failed, and the catalog says so.
             (None, _) => Ok(()),
-        };
+        });
+        if !transaction("indexpilot: looking for the extension", || Ok(databases::has_extension()))? {
+            return clear_up_for_nobody(action);
+        }
         if outcome.is_ok() && action.kind == Kind::Create {
             // Before anything that takes time: until then every transaction sees the index.
             transaction("indexpilot: beginning a trial", || match reconcile::tagged(&action.tag)?.as_slice() {
@@ -159,7 +167,8 @@ fn carry_out(action: &Action) -> Result<()> {
             flush::by_itself().unwrap_or_else(|e| pgrx::warning!("indexpilot: worker: could not flush: {e}"));
         }
         let now = transaction("indexpilot: reading an action", || action::get(action.id))?;
-        if let Some(now) = now {
+        // Dropped and made anew, the extension gives the same numbers to other actions.
+        if let Some(now) = now.filter(|now| now.tag == action.tag) {
             outcome::conclude(&now, Some(outcome::Attempt { result: outcome, seconds: time::now() - begun }))?;
         }
     }
@@ -167,6 +176,27 @@ fn carry_out(action: &Action) -> Result<()> {
         lock::release(lock::Own::Table(action.table_id));
         Ok(())
     })
+}
+
+/// The extension was dropped during the command, and the action with it. A usable index belongs to the user now; what cannot be used goes.
+fn clear_up_for_nobody(action: &Action) -> Result<()> {
+    pgrx::log!("indexpilot: apply: the extension was dropped during action {} ({})", action.id, action.index_name);
+    let left = transaction("indexpilot: looking for unusable indexes", || match action.kind {
+        Kind::Create => reconcile::tagged(&action.tag),
+        Kind::Reindex => reconcile::copies(action.table_id, &action.index_schema, &action.index_name),
+        Kind::Drop => Ok(Vec::new()),
+    })?;
+    for index in left.iter().filter(|index| !index.valid) {
+        if let Err(failure) = command(|| apply::drop::remove(index)) {
+            pgrx::warning!(
+                "indexpilot: apply: could not remove the unusable index {}.{}: {}",
+                index.schema,
+                index.name,
+                failure.error
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Looks at the action, the catalog and the guard rules. `None` when it may not start: its row says why. In a transaction.
@@ -199,7 +229,7 @@ fn review(action: &Action) -> Result<Option<Cleared>> {
         }
         (Kind::Drop, Some(index)) => {
             let asked_for = action.observe && action.explicit();
-            if !asked_for && managed::find(index.tag.as_deref(), &index.schema, &index.name)?.is_none() {
+            if !asked_for && !managed::is_ours(index.tag.as_deref(), index.oid)? {
                 return give_up(action, "IndexPilot did not make this index, so it does not drop it");
             }
             if let Some(why) = apply::drop::refusal(index) {
@@ -230,6 +260,11 @@ fn review(action: &Action) -> Result<Option<Cleared>> {
             let now = index.as_ref().filter(|_| action.kind == Kind::Drop).map(|i| reconcile::by_oid(i.oid)).transpose()?.flatten();
             if let Some(why) = now.as_ref().and_then(apply::drop::refusal) {
                 return give_up(action, &format!("the index must not be dropped: {why}"));
+            }
+            if action.kind == Kind::Create
+                && let Some(why) = unsafe_code(action, &table)?
+            {
+                return give_up(action, &why);
             }
             if action.state == State::Blocked {
                 action::transition(action.id, State::Blocked, Event::Unblock)?;
@@ -263,7 +298,9 @@ fn target(action: &Action) -> Result<Option<Index>> {
     {
         return Ok(Some(index));
     }
-    Ok(reconcile::by_name(&action.index_schema, &action.index_name)?.filter(|i| i.table_id == action.table_id))
+    // What was there before IndexPilot has no tag: under its name there may be another one now.
+    let same = |i: &Index| i.table_id == action.table_id && (!action.observe || i.is_made_by(&action.definition));
+    Ok(reconcile::by_name(&action.index_schema, &action.index_name)?.filter(same))
 }
 
 /// Why an index of this name cannot be made.
@@ -276,6 +313,21 @@ fn unfit(action: &Action) -> Result<Option<String>> {
         return Ok(Some(format!("the name {} is taken by another relation", action.index_name)));
     }
     Ok(None)
+}
+
+/// Why the statement must not be run as the table's owner: it would make him run code that is neither his nor a superuser's.
+///
+/// # Errors
+/// When that cannot be told now.
+fn unsafe_code(action: &Action, table: &Table) -> Result<Option<String>> {
+    let found = indexstmt::resolve(&action.statement, table.owner(), Author::Others, PATH, guc::whatif_timeout());
+    match found {
+        Err(e) if e.kind == ErrorKind::Privilege => Ok(Some(e.to_string())),
+        // The build says itself what is wrong with names, expressions and constants. Forms that cannot be looked through are not of our
+        // making: an index that was there had them, and its owner made it.
+        Err(e) if !["0A", "22", "42", "54"].contains(&&e.sqlstate()[..2]) => Err(e),
+        _ => Ok(None),
+    }
 }
 
 fn give_up(action: &Action, why: &str) -> Result<Option<Cleared>> {

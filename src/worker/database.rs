@@ -2,10 +2,11 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter, flush, judge, observe, profile, safeguard, trial};
+use super::{advisor, builder, enter, flush, judge, observe, outcome, profile, safeguard, trial};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
+use crate::pg::extension;
 use crate::pg::visibility;
 use crate::{capture, pg, store};
 use pgrx::pg_sys::{self, Oid};
@@ -35,6 +36,20 @@ fn visit(database: Oid) {
     }
     state::set_registered(database, true);
     capture::register_database(database);
+    // Capture goes on; what it counts waits in shared memory for objects of the right version.
+    let version = bgworker::transaction("indexpilot: looking for the extension", extension::require_same_version);
+    if state::mismatch(database, version.is_err())
+        && let Err(e) = &version
+    {
+        pgrx::warning!(
+            "indexpilot: worker: nothing is done in database {}: {}",
+            database.to_u32(),
+            e.detail.as_deref().unwrap_or(&e.message)
+        );
+    }
+    if version.is_err() {
+        return;
+    }
     // Each step has transactions of its own, and one that fails does not keep the others from being taken.
     let done = [
         step("compare hidden indexes", trial::reconcile_all),
@@ -45,6 +60,7 @@ fn visit(database: Oid) {
         step("ask for the builder", || ask_for_builder(database)),
         step("flush", flush::by_itself),
         step("profile", profile::by_itself),
+        step("follow dropped indexes", outcome::follow),
         step("verify", judge::run),
         step("observe", observe::run),
         step("watch running builds", safeguard::watch),
@@ -74,8 +90,12 @@ fn ask_for_builder(database: Oid) -> Result<()> {
 /// False when it failed.
 fn step(what: &str, f: impl FnOnce() -> Result<()>) -> bool {
     pgrx::check_for_interrupts!();
-    let installed = || bgworker::transaction("indexpilot: looking for the extension", || Ok(pg::database::has_extension()));
-    // When the extension was dropped in the middle of a visit, its tables are missing and nothing is wrong.
+    let installed = || {
+        bgworker::transaction("indexpilot: looking for the extension", || {
+            Ok(pg::database::has_extension() && extension::require_same_version().is_ok())
+        })
+    };
+    // When the extension was dropped or changed in the middle of a visit, its tables are missing or others, and nothing is wrong.
     if let Err(e) = f()
         && installed().unwrap_or(true)
     {

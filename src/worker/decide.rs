@@ -96,6 +96,9 @@ pub fn build_now(r: &Recommendation) -> Result<i64> {
     let started = action::get(id)?.ok_or_else(|| Error::internal("action vanished"))?;
     apply::inline::create(&statement, owner, &started.tag, &started.index_schema, &started.index_name)?;
     let index = reconcile::tagged(&started.tag)?.into_iter().next();
+    if let Some(index) = index.as_ref().filter(|i| i.expressions) {
+        apply::inline::analyze(index)?;
+    }
     outcome::record(&started, Event::Built, index.as_ref(), None, Some(time::now() - begun))?;
     Ok(id)
 }
@@ -309,7 +312,20 @@ fn queue_index(m: &Mutation, kind: ActionKind, statement: &str, cause: &str) -> 
     let index_name = m.index_name.clone().unwrap_or_default();
     let table_id = catalog::oid_of(&schema, &table)?
         .ok_or_else(|| Error::new(Kind::UndefinedTable, format!("table \"{schema}.{table}\" does not exist any more")))?;
-    let index_id = catalog::oid_of(&schema, &index_name)?;
+    // In a restored database the log is there and the actions are not.
+    let reverts = match m.action_id {
+        Some(id) => action::get(id)?,
+        None => None,
+    };
+    // By its tag, whatever it is called now.
+    let tagged = match &reverts {
+        Some(reverted) => reconcile::tagged(&reverted.tag)?.into_iter().find(|i| i.table_id == table_id).map(|i| i.oid),
+        None => None,
+    };
+    let index_id = match tagged.filter(|_| kind == ActionKind::Drop) {
+        Some(index) => Some(index),
+        None => catalog::oid_of(&schema, &index_name)?,
+    };
     if kind == ActionKind::Drop {
         let Some(index) = index_id else {
             return Err(Error::new(Kind::UndefinedObject, format!("index \"{schema}.{index_name}\" does not exist any more")));
@@ -325,15 +341,10 @@ fn queue_index(m: &Mutation, kind: ActionKind, statement: &str, cause: &str) -> 
         }
         _ => statement.to_owned(),
     };
-    // In a restored database the log is there and the actions are not.
-    let reverts = match m.action_id {
-        Some(id) => action::get(id)?.map(|a| a.id),
-        None => None,
-    };
     let id = action::enqueue(&New {
         kind,
         recommendation_id: None,
-        reverts,
+        reverts: reverts.map(|a| a.id),
         table_id,
         table_schema: schema.clone(),
         table_name: table,

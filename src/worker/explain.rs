@@ -7,6 +7,7 @@ use crate::pg::indexes;
 use crate::store::analysis::{self, Alternative, Recommendation};
 use crate::store::workload::newest_samples;
 use crate::whatif::{self, Hypothetical};
+use indexpilot_core::model::RelId;
 use pgrx::pg_sys;
 use serde_json::Value;
 use std::fmt::Write;
@@ -65,7 +66,7 @@ fn plans(r: &Recommendation) -> Result<Vec<Plans>> {
                 let hidden = indexes::index_with_partitions(index)?;
                 whatif::plan(&sample, &[], &hidden, true).and_then(|before| Ok((before, whatif::plan(&sample, &[], &[], true)?)))
             }
-            None => Hypothetical::parse(&r.definition).and_then(|index| {
+            None => Hypothetical::decided(&r.definition, RelId(r.table_id)).and_then(|index| {
                 let before = whatif::plan(&sample, &[], &[], true)?;
                 Ok((before, whatif::plan(&sample, &[index], &[], true)?))
             }),

@@ -3,7 +3,7 @@
 use super::{safeguard, state, trial};
 use crate::apply::facts;
 use crate::pg::error::Result;
-use crate::pg::{bgworker, database, spi, time, visibility};
+use crate::pg::{bgworker, database, extension, spi, time, visibility};
 use crate::store::{self, guard as noted};
 use crate::{capture, guc, worker};
 use indexpilot_core::apply::Kind;
@@ -120,11 +120,6 @@ pub fn figures() -> Result<Option<Figures>> {
     )
 }
 
-/// Version of the extension's SQL objects in this database.
-pub fn sql_version() -> Result<Option<String>> {
-    spi::value("SELECT extversion FROM pg_extension WHERE extname = 'indexpilot'", json!({}))
-}
-
 /// The circuit breaker of this database.
 pub fn breaker() -> Result<Breaker> {
     let config = safeguard::config();
@@ -135,13 +130,13 @@ pub fn breaker() -> Result<Breaker> {
 /// Everything that is looked at, what is wrong and what is not.
 pub fn rows() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let library = env!("CARGO_PKG_VERSION");
-    let sql = sql_version()?.unwrap_or_default();
+    let library = extension::VERSION;
+    let sql = extension::version().unwrap_or_default();
     rows.push(row(
         "version",
         when(sql != library, State::Error),
         format!("the library is of version {library}, the objects in this database of {sql}"),
-        "Run ALTER EXTENSION indexpilot UPDATE; when the library is the older one, install the new one and restart the server.",
+        extension::UPDATE,
     ));
     let c = capture::status();
     rows.push(row(

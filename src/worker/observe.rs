@@ -73,7 +73,8 @@ fn look(action: &Action) -> Result<()> {
     let index = action.index_id.map(reconcile::by_oid).transpose()?.flatten();
     // Rebuilt by a person it has another OID.
     let index = match index {
-        None => reconcile::by_name(&action.index_schema, &action.index_name)?.filter(|i| i.table_id == action.table_id),
+        None => reconcile::by_name(&action.index_schema, &action.index_name)?
+            .filter(|i| i.table_id == action.table_id && i.is_made_by(&action.definition)),
         found => found,
     };
     let Some(index) = index else { return call_off(action, "the index does not exist any more") };

@@ -2,7 +2,7 @@
 //! transaction. The same steps follow an attempt of this process and the death of another one.
 
 use super::builder::MAX_ATTEMPTS;
-use super::{canary, trial};
+use super::{canary, command, trial};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Class, Failure};
 use crate::pg::bgworker::{self, transaction};
@@ -68,7 +68,14 @@ pub fn conclude(action: &Action, attempt: Option<Attempt>) -> Result<()> {
                 return transaction("indexpilot: postponing an action", || defer(action, stop, seconds));
             }
             let event = by_class(event, failure.as_ref());
+            let analyzed = match (event, &look.index) {
+                (Event::Built, Some(index)) => analyze(index)?,
+                _ => None,
+            };
             return transaction("indexpilot: recording the outcome of an action", || {
+                if let Some(statement) = analyzed {
+                    log::append(&Mutation { details: json!({ "statement": statement }), ..about(action, "analyze_table") })?;
+                }
                 record(action, event, look.index.as_ref(), failure.as_ref(), seconds)
             });
         }
@@ -77,7 +84,7 @@ pub fn conclude(action: &Action, attempt: Option<Attempt>) -> Result<()> {
                 let error = Error::new(ErrorKind::WrongObject, "another table had taken the name, and was indexed in its place");
                 failure = Some(Failure::permanent(error));
             }
-            if let Err(stuck) = apply::drop::remove(index) {
+            if let Err(stuck) = command(|| apply::drop::remove(index)) {
                 pgrx::warning!(
                     "indexpilot: apply: could not remove what action {} left, index {}.{}: {}; trying again later",
                     action.id,
@@ -94,6 +101,45 @@ pub fn conclude(action: &Action, attempt: Option<Attempt>) -> Result<()> {
         }
     }
     Err(Error::internal(format!("what action {} left cannot be removed", action.id)))
+}
+
+/// Analyses the table when the planner knows nothing of the new index's expressions, and returns the statement that did. The index is
+/// built whether that works or not.
+fn analyze(index: &Index) -> Result<Option<String>> {
+    if !transaction("indexpilot: looking for statistics", || reconcile::lacks_statistics(index.oid))? {
+        return Ok(None);
+    }
+    match apply::analyze::table_of(index) {
+        Ok(()) => Ok(Some(apply::analyze::statement(index))),
+        Err(failure) => {
+            let table = format!("{}.{}", index.table_schema, index.table_name);
+            pgrx::warning!("indexpilot: apply: could not analyze table {table} after building {}: {}", index.name, failure.error);
+            Ok(None)
+        }
+    }
+}
+
+/// Notes what became of indexes of ours that somebody else has dropped; called by the worker outside a transaction.
+pub fn follow() -> Result<()> {
+    for action in transaction("indexpilot: looking for dropped indexes", action::vanished)? {
+        transaction("indexpilot: noting a dropped index", || {
+            if action::transition(action.id, action.state, Event::Revert)?.is_none() {
+                return Ok(());
+            }
+            let cause = "somebody else dropped it";
+            managed::dropped(&action.tag, cause)?;
+            log::append(&Mutation {
+                cause: cause.to_owned(),
+                actor: action::NOBODY.to_owned(),
+                before: Some(json!({ "definition": action.definition })),
+                undo: Some(action.definition.clone()),
+                ..about(&action, "drop_index")
+            })?;
+            pgrx::log!("indexpilot: apply: index {}.{} is gone: {cause}", action.index_schema, action.index_name);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// The kind of failure decides whether another attempt makes sense.
@@ -143,7 +189,10 @@ fn look(action: &Action) -> Result<Look> {
         Kind::Reindex => {
             let index = reconcile::by_name(&action.index_schema, &action.index_name)?.filter(|i| i.table_id == action.table_id);
             let remains = reconcile::copies(action.table_id, &action.index_schema, &action.index_name)?;
-            let replaced = index.as_ref().is_some_and(|i| i.valid && Some(i.oid) != action.index_id);
+            // The swap takes its validity from the old one, before that goes. One that is valid was renamed by somebody.
+            let old = action.index_id.map(reconcile::by_oid).transpose()?.flatten();
+            let replaced =
+                index.as_ref().is_some_and(|i| i.valid && Some(i.oid) != action.index_id) && old.is_none_or(|old| !old.valid);
             let on_disk = match (replaced, remains.is_empty()) {
                 (true, _) => OnDisk::Valid,
                 (false, false) => OnDisk::Invalid,

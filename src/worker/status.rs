@@ -2,7 +2,7 @@
 
 use super::health;
 use crate::pg::error::Result;
-use crate::pg::{spi, time};
+use crate::pg::{extension, spi, time};
 use crate::{capture, guc, store, worker};
 use indexpilot_core::guard::{Breaker, SKEW_S};
 use serde::Deserialize;
@@ -30,13 +30,12 @@ struct Counts {
 pub fn rows() -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     let mut add = |name: &str, value: Option<String>, what: &str| rows.push((name.into(), value, what.into()));
-    let library = env!("CARGO_PKG_VERSION");
-    let sql = health::sql_version()?;
-    // Otherwise it is not known what the tables look like, and what the server says of itself must do.
-    let same = sql.as_deref() == Some(library);
-    let control = if same { Some(store::control::get()?) } else { None };
     let c = capture::status();
-    add("version", Some(library.into()), "Version of the library");
+    let sql = extension::version();
+    // Otherwise it is not known what the tables look like, and what the server says of itself must do.
+    let readable = sql.as_deref() == Some(extension::VERSION);
+    let control = if readable { Some(store::control::get()?) } else { None };
+    add("version", Some(extension::VERSION.into()), "Version of the library");
     add("sql_version", sql, "Version of the extension's objects in this database");
     add("capture", Some(guc::capture().to_string()), "Statements of this session are captured");
     add("mode", Some(guc::mode().as_str().into()), "indexpilot.mode");
@@ -107,7 +106,7 @@ pub fn rows() -> Result<Vec<Row>> {
     );
     add("last_flush_s", age(here.and_then(|k| k.flushed_at)), "Seconds since what was captured was last written to the tables");
     add("builder_pid", pid(here.map(|k| k.builder)), "Process that carries out actions in this database");
-    if !same {
+    if !readable {
         return Ok(rows);
     }
     let counts: Option<Counts> = spi::row(

@@ -114,7 +114,7 @@ fn owned(db: &mut Client) -> Result<Vec<String>> {
 }
 
 #[test]
-fn a_restored_database_goes_on_where_the_old_one_was() -> Result<()> {
+fn u65_a_restored_database_goes_on_where_the_old_one_was() -> Result<()> {
     let cluster = shop(Cluster::build("life-dump").setting("indexpilot.verify_delay", "1h"))?;
     let mut db = connect(&cluster)?;
     db.batch_execute("SELECT label FROM crm.goods WHERE label = 'a secret of 4711 people'; SELECT indexpilot.capture_flush()")?;

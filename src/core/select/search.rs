@@ -10,13 +10,11 @@ use crate::whatif::{Cancelled, CostOracle, Memo};
 /// Relative gap at which the solver may stop.
 pub(super) const GAP: f64 = 5e-3;
 /// The same as long as the planner still contradicts the model: the last percent takes most of the time, of a model that is wrong.
-const LOOSE_GAP: f64 = 2e-2;
+pub(super) const LOOSE_GAP: f64 = 2e-2;
 /// Times that queries are asked what they would like beside what is chosen.
 const MAX_REFINED: usize = 2;
 /// Questions for a query on average after which no set is refined.
 const MAX_CALLS_PER_QUERY: u64 = 32;
-/// Times that a set is tidied up and the room that it leaves is filled.
-const MAX_TIDYINGS: usize = 2;
 /// Rounds of solving and validating.
 const MAX_ROUNDS: usize = 24;
 /// Seconds that the greedy choice may take when the time is over, from when it begins: without it there might be no choice at all.
@@ -80,28 +78,31 @@ impl<'a> Search<'a> {
         elapsed_s: &mut dyn FnMut() -> f64,
     ) -> Result<(Validated, f64), SelectError> {
         let first = best.clone();
-        let mut tidyings = 0;
+        let mut tidied = false;
         let mut bound = self.problem.lower_bound();
         let mut forbidden_before = usize::MAX;
         let mut refined = 0;
         let mut gap = LOOSE_GAP;
         let mut seen: Vec<Vec<CandidateIdx>> = Vec::new();
         for round in 0..MAX_ROUNDS {
+            let greedy = if round == 0 { Some(self.greedy(elapsed_s)?) } else { None };
             let left = self.config.time_limit_s - elapsed_s();
             let mut sets = Vec::new();
             if left > 0.0 {
+                let mut known = vec![best.set.as_slice()];
+                known.extend(greedy.as_deref());
                 // A solver that fails leaves the greedy set: the result says so by its method.
-                let solved = milp::choose(&self.problem, milp, left, gap).ok();
+                let solved = milp::choose(&self.problem, &known, milp, left, gap).ok();
                 bound = solved.as_ref().map_or_else(|| self.problem.lower_bound(), |(_, proved)| *proved);
                 sets.extend(solved.map(|(set, _)| (Method::Milp, set)));
                 if self.memo.interrupted() {
                     return Err(SelectError::Cancelled);
                 }
             }
-            if round == 0 || sets.is_empty() {
-                let (memo, limit) = (&mut self.memo, self.config.time_limit_s.max(elapsed_s()) + GREEDY_EXTRA_S);
-                let mut go_on = || if memo.interrupted() { Err(Cancelled) } else { Ok(elapsed_s() < limit) };
-                sets.push((Method::Greedy, greedy::choose(&self.problem, &mut go_on)?));
+            match greedy {
+                Some(set) => sets.push((Method::Greedy, set)),
+                None if sets.is_empty() => sets.push((Method::Greedy, self.greedy(elapsed_s)?)),
+                None => {}
             }
             let mut changed = false;
             for (method, set) in sets {
@@ -115,17 +116,20 @@ impl<'a> Search<'a> {
             if elapsed_s() > self.config.time_limit_s {
                 break;
             }
+            if !news && tidied {
+                break;
+            }
             if !news && gap > GAP {
                 gap = GAP;
                 continue;
             }
             // Nothing new in the model: what would the queries like to have beside what is chosen?
             if !news && (refined >= MAX_REFINED || !self.refine(&best.set, elapsed_s)?) {
-                // Nothing that they could have. What they could do without leaves room for something else.
-                if tidyings >= MAX_TIDYINGS || !self.tidy(&mut best)? {
+                // Nothing. What they could do without leaves room for something else.
+                if !self.tidy(&mut best)? {
                     break;
                 }
-                tidyings += 1;
+                (tidied, gap) = (true, LOOSE_GAP);
             }
             refined += usize::from(!news);
         }
@@ -135,6 +139,12 @@ impl<'a> Search<'a> {
         }
         // What was not asked could be better than what the model knows.
         Ok((best, if self.hurried { bound.min(self.problem.lower_bound()) } else { bound }))
+    }
+
+    fn greedy(&mut self, elapsed_s: &mut dyn FnMut() -> f64) -> Result<Vec<CandidateIdx>, SelectError> {
+        let (memo, limit) = (&mut self.memo, self.config.time_limit_s.max(elapsed_s()) + GREEDY_EXTRA_S);
+        let mut go_on = || if memo.interrupted() { Err(Cancelled) } else { Ok(elapsed_s() < limit) };
+        Ok(greedy::choose(&self.problem, &mut go_on)?)
     }
 
     /// Takes out of a set what is not worth its place; true when there was something.

@@ -313,11 +313,9 @@ pub fn btree(def: &IndexDef, table: &TableInfo) -> Size {
     let columns: Vec<&ColumnInfo> = def.columns().filter_map(|c| table.column(c)).collect();
     let keys: Vec<&ColumnInfo> = def.keys.iter().filter_map(|k| table.column(k.column)).collect();
     let deduplicated = def.include.is_empty() && keys.iter().all(|c| c.dedup);
-    let of_sample = |sample: &RowSample| {
-        match def.predicate.as_ref().and_then(|sql| sample.part(sql)) {
-            Some(part) => sampled((sample, &part), &columns, &keys, (rows, rows), deduplicated),
-            None => sampled((sample, sample.all()), &columns, &keys, (table.rows.max(1.0).floor(), rows), deduplicated),
-        }
+    let of_sample = |sample: &RowSample| match def.predicate.as_ref().and_then(|sql| sample.part(sql)) {
+        Some(part) => sampled((sample, &part), &columns, &keys, (rows, rows), deduplicated),
+        None => sampled((sample, sample.all()), &columns, &keys, (table.rows.max(1.0).floor(), rows), deduplicated),
     };
     let leaves = table.sample.as_deref().and_then(of_sample).unwrap_or_else(|| described(&columns, &keys, rows, deduplicated));
     // Where two leaves meet within equal keys, the inner page needs the row's address too [nbtutils.c, `_bt_truncate`].

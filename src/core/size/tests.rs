@@ -283,7 +283,10 @@ fn an_expression_beside_sampled_columns_is_as_long_as_on_average() {
     let size = of(&IndexDef::new(table.rel, vec![Key::asc(1), Key::asc(2)], [3, 4]), &table);
     assert!((size.pages as f64 - leaves - 2.0).abs() <= 1.0, "{} for {leaves} leaves", size.pages);
     table.columns[0].null_frac = 0.5;
-    assert!(of(&IndexDef::new(table.rel, vec![Key::asc(1), Key::asc(2)], [3, 4]), &table).pages > size.pages, "from the statistics");
+    assert!(
+        of(&IndexDef::new(table.rel, vec![Key::asc(1), Key::asc(2)], [3, 4]), &table).pages > size.pages,
+        "from the statistics"
+    );
 }
 
 #[test]
