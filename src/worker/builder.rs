@@ -259,6 +259,11 @@ fn review(action: &Action) -> Result<Option<Cleared>> {
     let why = guard::decisive(&findings).map(|f| format!("{}: {}", f.rule, f.detail)).unwrap_or_default();
     match guard::outcome(&findings) {
         Verdict::Pass => {
+            // Reading the index may have waited for DDL on its table, and then says what was before. The rule has found none running.
+            let now = index.as_ref().filter(|_| action.kind == Kind::Drop).map(|i| reconcile::by_oid(i.oid)).transpose()?.flatten();
+            if let Some(why) = now.as_ref().and_then(apply::drop::refusal) {
+                return give_up(action, &format!("the index must not be dropped: {why}"));
+            }
             if action.kind == Kind::Create
                 && let Some(why) = unsafe_code(action, &table)?
             {

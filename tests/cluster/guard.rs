@@ -366,6 +366,24 @@ fn work_beside_holds_actions_back() -> Result<()> {
 }
 
 #[test]
+fn what_ddl_makes_of_an_index_while_it_is_looked_at_counts() -> Result<()> {
+    let cluster = cluster("guard-ddl", |b| b)?;
+    let (mut db, mut other) = (connect(&cluster)?, connect(&cluster)?);
+    let id = enqueue(&mut db, "a", "goods", "price")?;
+    built(&mut db, id)?;
+    other.batch_execute("BEGIN; CLUSTER goods USING a")?;
+    let drop = enqueue_on(&mut db, "drop", "a")?;
+    let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+                   WHERE a.backend_type = 'indexpilot builder' AND NOT l.granted AND l.relation = 'a'::regclass";
+    poll_until(LIMIT, "the builder to wait for the index", || Ok(number(&mut db, waiting)? == 1))?;
+    other.batch_execute("COMMIT")?;
+    poll_until(LIMIT, "the drop to be given up", || Ok(["failed", "done"].contains(&state(&mut db, drop)?.0.as_str())))?;
+    let (state, why) = state(&mut db, drop)?;
+    assert!(state == "failed" && why.contains("its table is clustered by it"), "{state}: {why}");
+    Ok(())
+}
+
+#[test]
 fn what_went_wrong_holds_actions_back_across_restarts() -> Result<()> {
     let mut cluster = cluster("guard-past", |b| {
         b.setting("indexpilot.guard_breaker_failures", 2)
