@@ -120,10 +120,10 @@ fn w35_a_fast_shutdown_does_not_wait_for_a_verdict() -> Result<()> {
     cluster.configure("indexpilot.verify_delay", "1s")?;
     cluster.reload()?;
     let mut db = connect(&cluster)?;
-    let mut holder = connect(&cluster)?;
-    holder.batch_execute("BEGIN; LOCK TABLE indexpilot.verification_figures IN SHARE MODE")?;
     let id = enqueue(&mut db, "a", "price")?;
     built(&mut db, id)?;
+    let mut holder = connect(&cluster)?;
+    holder.batch_execute("BEGIN; LOCK TABLE indexpilot.verification_figures IN SHARE MODE")?;
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'indexpilot worker' AND wait_event_type = 'Lock' AND query LIKE '%verif%'";
     poll_until(LIMIT, "a verdict that waits", || Ok(number(&mut db, waits)? > 0))?;
     stopped(&mut cluster, "during verify")?;
