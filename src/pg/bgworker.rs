@@ -137,7 +137,7 @@ pub fn connect(database: Option<pg_sys::Oid>) {
 /// Overrides what postgresql.conf, ALTER DATABASE and ALTER ROLE may have set, as AutoVacWorkerMain (autovacuum.c) does: our
 /// statements must neither be redirected by a search path nor be ended by limits that were meant for users.
 pub fn override_settings() {
-    let always: [(&CStr, &CStr); 15] = [
+    let always: [(&CStr, &CStr); 16] = [
         (c"search_path", c"pg_catalog, pg_temp"),
         (c"zero_damaged_pages", c"off"),
         (c"statement_timeout", c"0"),
@@ -153,6 +153,8 @@ pub fn override_settings() {
         (c"session_replication_role", c"origin"),
         (c"row_security", c"off"),
         (c"plan_cache_mode", c"auto"),
+        // Our queries are many and small. With enable_seqscan = off their costs are huge, and each would be compiled, for seconds.
+        (c"jit", c"off"),
         (compat::FORCE_PARALLEL, c"off"),
     ];
     for (name, value) in always {
