@@ -130,11 +130,12 @@ pub fn drop_of(index: u32) -> Result<Option<Action>> {
 /// like them under their name.
 pub fn vanished() -> Result<Vec<Action>> {
     let condition = "a.kind = 'create' AND a.state IN ('built', 'verifying', 'kept') \
-         AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = a.index_id AND c.relkind = 'i') \
-         AND NOT EXISTS (SELECT FROM pg_description d WHERE d.classoid = 'pg_class'::regclass AND d.description = 'indexpilot:' || a.tag) \
-         AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-           WHERE i.indrelid = a.table_id AND n.nspname = a.index_schema AND c.relname = a.index_name \
-             AND pg_get_indexdef(c.oid) = regexp_replace(a.definition, '^CREATE INDEX CONCURRENTLY ', 'CREATE INDEX ')) \
+         AND CASE \
+           WHEN EXISTS (SELECT FROM pg_class c WHERE c.oid = a.index_id AND c.relkind = 'i') THEN false \
+           WHEN EXISTS (SELECT FROM pg_description d WHERE d.classoid = 'pg_class'::regclass AND d.description = 'indexpilot:' || a.tag) THEN false \
+           ELSE NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE i.indrelid = a.table_id AND n.nspname = a.index_schema AND c.relname = a.index_name \
+               AND pg_get_indexdef(c.oid) = regexp_replace(a.definition, '^CREATE INDEX CONCURRENTLY ', 'CREATE INDEX ')) END \
          AND NOT EXISTS (SELECT FROM indexpilot.actions d WHERE d.kind = 'drop' AND d.reverts = a.id \
            AND d.state IN ('queued', 'observing', 'building', 'blocked')) ORDER BY a.id";
     select(condition, Value::Null)
