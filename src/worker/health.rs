@@ -113,7 +113,7 @@ pub fn sql_version() -> Result<Option<String>> {
 /// The circuit breaker of this database.
 pub fn breaker() -> Result<Breaker> {
     let config = safeguard::config();
-    let history = noted::history(0, "", None, "", "")?;
+    let history = noted::history(&noted::Subject::default())?;
     Ok(guard::breaker(&history.past, config.breaker_failures, config.breaker_pause_s))
 }
 
