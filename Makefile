@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= target
 PG_CONFIG ?=
 
-.PHONY: check demo setup server server-stop install clean-check bench-capture bench-capture-cardinality bench-select bench-select-real bench-select-stars bench-select-scale regress-core
+.PHONY: check demo setup server server-stop install clean-check bench-capture bench-capture-cardinality bench-select bench-select-real bench-select-stars bench-select-scale bench-verify regress-core soak
 
 check:            ## everything that CI runs
 	@tools/check.sh
@@ -44,8 +44,14 @@ bench-select-stars: setup  ## the same for ninety questions over 24 tables, besi
 bench-select-scale: setup  ## seconds and memory for 5000 templates over 500 tables
 	@tools/bench.sh select-scale
 
+bench-verify: setup  ## how often the verdict on an index is right, on a server under load
+	@tools/bench.sh verify
+
 regress-core: setup  ## PostgreSQL's own tests, without and with IndexPilot; ORDERS=1 adds all load orders beside other extensions
 	@tools/regress-core.sh
+
+soak: setup       ## ten minutes of writes while indexes on the tables come and go; SOAK_SECONDS=n
+	@tools/soak.sh
 
 clean-check:      ## stops and removes servers that were left behind
 	@tools/clean.sh

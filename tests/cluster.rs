@@ -38,18 +38,30 @@ mod capture_texts;
 mod exchange;
 #[path = "cluster/fault.rs"]
 mod fault;
+#[path = "cluster/fault_life.rs"]
+mod fault_life;
+#[path = "cluster/fault_server.rs"]
+mod fault_server;
 #[path = "cluster/guard.rs"]
 mod guard;
+#[path = "cluster/health.rs"]
+mod health;
 #[path = "cluster/life.rs"]
 mod life;
 #[path = "cluster/orders.rs"]
 mod orders;
 #[path = "cluster/profile.rs"]
 mod profile;
+#[path = "cluster/security.rs"]
+mod security;
 #[path = "cluster/smoke.rs"]
 mod smoke;
+#[path = "cluster/soak.rs"]
+mod soak;
 #[path = "cluster/trial.rs"]
 mod trial;
+#[path = "cluster/upgrade.rs"]
+mod upgrade;
 #[path = "cluster/verify.rs"]
 mod verify;
 #[path = "cluster/whatif_hypopg.rs"]

@@ -114,8 +114,9 @@ missing_expected() {
   done
 }
 
+# They wait for servers more than they work, so more of them run than there are processors.
 cluster_tests() {
-  PG_CONFIG=$private_pg_config cargo test --workspace --test '*' --no-fail-fast
+  RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} PG_CONFIG=$private_pg_config cargo test --workspace --test '*' --no-fail-fast
 }
 
 run() {

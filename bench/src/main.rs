@@ -6,7 +6,8 @@
 //! - `select`: what the choice of indexes on TPC-H is worth, beside other advisors, in indexes that are really built;
 //! - `select-real`: the time of its queries with those indexes, with Extend's, and without;
 //! - `select-stars`: the same for ninety questions over 24 tables;
-//! - `select-scale`: seconds and memory for thousands of templates over hundreds of tables.
+//! - `select-scale`: seconds and memory for thousands of templates over hundreds of tables;
+//! - `verify`: how often the verdict on an index is right, under load.
 //!
 //! Each prints its figures beside the bars, and ends with 1 when a bar is missed.
 
@@ -16,6 +17,7 @@ mod instructions;
 mod options;
 mod rivals;
 mod select;
+mod verdicts;
 
 use indexpilot_tests::Result;
 use options::{Command, Options};
@@ -44,6 +46,7 @@ fn run(options: &Options) -> Result<bool> {
         Command::SelectReal => select::real::run(options),
         Command::SelectScale => select::scale::run(options),
         Command::SelectStars => select::stars::run(options),
+        Command::Verify => verdicts::run(),
     }
 }
 

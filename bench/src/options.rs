@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Every option, its variable, and what it means; `--help` prints it.
 const HELP: &str = "\
-indexpilot-bench capture|cardinality|select|select-real|select-stars|select-scale [OPTION ...]
+indexpilot-bench capture|cardinality|select|select-real|select-stars|select-scale|verify [OPTION ...]
 
   option             variable            default
   --only PART        BENCH_ONLY                   capture: instructions or cpu alone
@@ -37,6 +37,7 @@ pub enum Command {
     SelectReal,
     SelectStars,
     SelectScale,
+    Verify,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +76,7 @@ impl Options {
 
     fn parse(arguments: &[String], environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let Some((command, mut rest)) = arguments.split_first() else {
-            return Err("say what: capture, cardinality, select, select-real, select-stars, select-scale".into());
+            return Err("say what: capture, cardinality, select, select-real, select-stars, select-scale, verify".into());
         };
         let command = match command.as_str() {
             "capture" => Command::Capture,
@@ -84,6 +85,7 @@ impl Options {
             "select-real" => Command::SelectReal,
             "select-scale" => Command::SelectScale,
             "select-stars" => Command::SelectStars,
+            "verify" => Command::Verify,
             other => return Err(format!("there is no benchmark {other}; --help lists them").into()),
         };
         let mut given = Vec::new();

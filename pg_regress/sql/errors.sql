@@ -130,5 +130,5 @@ DROP ROLE regress_indexpilot_nobody;
 -- nothing of all this left a trace
 SELECT count(*) AS actions FROM indexpilot.actions;
 SELECT count(*) AS mutations FROM indexpilot.mutation_log;
-SELECT disabled FROM indexpilot.control;
+SELECT disabled FROM indexpilot.switch;
 SELECT count(*) AS reports FROM indexpilot.reported_stats;

@@ -14,6 +14,7 @@ SELECT name, hint IS NULL AS fine FROM indexpilot.health_check() WHERE (state = 
 BEGIN;
 UPDATE pg_extension SET extversion = '0.0.9' WHERE extname = 'indexpilot';
 SELECT * FROM indexpilot.health_check();
+SELECT name, value FROM indexpilot.status WHERE name IN ('version', 'sql_version', 'preloaded', 'disabled', 'actions_queued');
 ROLLBACK;
 -- back to a point in time
 SELECT indexpilot.bootstrap_genome_catalog() >= 0 AS known;
@@ -26,7 +27,7 @@ SELECT indexpilot.disable_system('by mistake');
 SELECT * FROM indexpilot.rollback_to_preview(:'then');
 SELECT mutation_id IS NOT NULL AS logged, effect FROM indexpilot.rollback_to(:'then');
 SELECT tenant_id, enabled FROM indexpilot.expression_profile WHERE tenant_id IN ('early', 'late', 'never') ORDER BY tenant_id;
-SELECT disabled FROM indexpilot.control;
+SELECT disabled FROM indexpilot.switch;
 SELECT * FROM indexpilot.rollback_to_preview(:'then');
 SELECT mutation, tenant_id, undone_by IS NOT NULL AS undone FROM indexpilot.mutation_log WHERE logged_at > :'then' ORDER BY id;
 -- even that can be taken back

@@ -131,6 +131,13 @@ SELECT count(*) > 0 AS tables FROM indexpilot.table_usage;
 SELECT count(*) > 0 AS uses FROM indexpilot.get_field_usage_stats('use.tickets', 'id');
 SELECT count(*) > 0 AS sizes FROM indexpilot.get_table_size_info();
 RESET ROLE;
+-- however large the figures, their sums are shown
+BEGIN;
+UPDATE indexpilot.workload_stats SET calls = 9223372036854775807, rows = 9223372036854775807;
+SELECT max(reads) = 9223372036854775807 AS most, max(rows_returned) = 9223372036854775807 AS rows FROM indexpilot.table_usage;
+SELECT max(reads) = 9223372036854775807 AS most, max(rows_inserted) = 9223372036854775807 AS rows FROM indexpilot.field_usage;
+SELECT max(calls) = 9223372036854775807 AS most, max(rows) = 9223372036854775807 AS rows FROM indexpilot.get_field_usage_stats('use.tickets', 'id');
+ROLLBACK;
 UPDATE indexpilot.genome_catalog SET tenant_key = true WHERE table_schema = 'use' AND field_name = 'tenant_id';
 DROP SCHEMA use CASCADE;
 DROP ROLE use_reader, use_monitor;

@@ -1,5 +1,10 @@
 -- Tables of IndexPilot. Users read the views of 30_views.sql; only the extension's own code writes here.
--- What belongs to users (genome, profiles, log, registry of managed indexes) is marked for pg_dump at the end; measurements are not.
+-- What belongs to users (genome, profiles, log, registry of managed and protected indexes, the switch) is marked for pg_dump at the end; measurements are not.
+
+-- Nobody else may have a hand in the schema: what he put there could stand for what this script and the extension's functions mean.
+CREATE FUNCTION check_schema() RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'check_schema_wrapper';
+SELECT check_schema();
+DROP FUNCTION check_schema();
 
 -- ---------------------------------------------------------------------------------------------------------------- genome
 CREATE TABLE genome_catalog (
@@ -403,16 +408,17 @@ COMMENT ON COLUMN managed_indexes.dropped_at IS 'When it was dropped; NULL while
 COMMENT ON COLUMN managed_indexes.drop_cause IS 'Why it was dropped';
 
 CREATE TABLE protected_indexes (
-    index_id      oid PRIMARY KEY,
     index_schema  name NOT NULL,
     index_name    name NOT NULL,
+    index_id      oid NOT NULL,
     protected_by  name NOT NULL DEFAULT session_user,
-    protected_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
+    protected_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (index_schema, index_name)
 );
 COMMENT ON TABLE protected_indexes IS 'Indexes that IndexPilot must never drop, rebuild or hide';
-COMMENT ON COLUMN protected_indexes.index_id IS 'OID of the index';
 COMMENT ON COLUMN protected_indexes.index_schema IS 'Schema of the index';
-COMMENT ON COLUMN protected_indexes.index_name IS 'Name of the index';
+COMMENT ON COLUMN protected_indexes.index_name IS 'Name of the index; a rebuilt or restored one of that name is protected too';
+COMMENT ON COLUMN protected_indexes.index_id IS 'OID that it had; counts only while there is no index of that name, because it was renamed';
 COMMENT ON COLUMN protected_indexes.protected_by IS 'Role that protected it';
 COMMENT ON COLUMN protected_indexes.protected_at IS 'When it was protected';
 
@@ -496,30 +502,39 @@ COMMENT ON COLUMN mutation_log.details IS 'Further figures';
 -- --------------------------------------------------------------------------------------------------------------- control
 CREATE TABLE control (
     only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    disabled      boolean NOT NULL DEFAULT false,
-    disabled_reason text,
-    changed_by    name,
-    changed_at    timestamptz,
     last_cut_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_analysis_at timestamptz,
     templates_pruned bigint NOT NULL DEFAULT 0
 );
 INSERT INTO control DEFAULT VALUES;
-COMMENT ON TABLE control IS 'The database''s own switch: one row';
+COMMENT ON TABLE control IS 'Clocks and counters of the database: one row';
 COMMENT ON COLUMN control.only_row IS 'Always true: there is one row';
-COMMENT ON COLUMN control.disabled IS 'disable_system() was called: no action is started in this database';
-COMMENT ON COLUMN control.disabled_reason IS 'Why, as the caller said';
-COMMENT ON COLUMN control.changed_by IS 'Role that switched';
-COMMENT ON COLUMN control.changed_at IS 'When it was switched';
 COMMENT ON COLUMN control.last_cut_at IS 'When workload_stats last began a new span because an index appeared or went';
 COMMENT ON COLUMN control.last_analysis_at IS 'When the worker last analysed the workload';
 COMMENT ON COLUMN control.templates_pruned IS 'Query templates that were given up because there were more than indexpilot.capture_max_templates';
+
+-- Apart from control, because it is dumped: a table that has a row from the start cannot be restored.
+CREATE TABLE switch (
+    only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    disabled      boolean NOT NULL,
+    disabled_reason text,
+    changed_by    name NOT NULL DEFAULT session_user,
+    changed_at    timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE switch IS 'The database''s own switch: one row once it was touched';
+COMMENT ON COLUMN switch.only_row IS 'Always true: there is one row at most';
+COMMENT ON COLUMN switch.disabled IS 'disable_system() was called: no action is started in this database';
+COMMENT ON COLUMN switch.disabled_reason IS 'Why, as the caller said';
+COMMENT ON COLUMN switch.changed_by IS 'Role that switched';
+COMMENT ON COLUMN switch.changed_at IS 'When it was switched';
 
 -- ----------------------------------------------------------------------------------------------------------------- dumps
 SELECT pg_catalog.pg_extension_config_dump('genome_catalog', '');
 SELECT pg_catalog.pg_extension_config_dump('genome_catalog_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('expression_profile', '');
 SELECT pg_catalog.pg_extension_config_dump('managed_indexes', '');
+SELECT pg_catalog.pg_extension_config_dump('protected_indexes', '');
+SELECT pg_catalog.pg_extension_config_dump('switch', '');
 SELECT pg_catalog.pg_extension_config_dump('mutation_log', '');
 SELECT pg_catalog.pg_extension_config_dump('mutation_log_id_seq', '');
 -- The log names actions and decisions, which are not dumped: their numbers must not be given again.

@@ -59,10 +59,10 @@ COMMENT ON COLUMN workload_field.selectivity_max IS 'Largest of these estimates'
 -- The views count what the reader may see in query_stats, so they are barriers as that is.
 CREATE VIEW table_usage WITH (security_barrier) AS
 SELECT c.oid::pg_catalog.regclass AS table_name, q.tenant_id,
-       COALESCE(pg_catalog.sum(q.calls) FILTER (WHERE NOT t.written), 0)::bigint AS reads,
-       COALESCE(pg_catalog.sum(q.calls) FILTER (WHERE t.written), 0)::bigint AS writes,
-       COALESCE(pg_catalog.sum(q.rows) FILTER (WHERE NOT t.written), 0)::bigint AS rows_returned,
-       COALESCE(pg_catalog.sum(q.rows) FILTER (WHERE t.written), 0)::bigint AS rows_written,
+       LEAST(COALESCE(pg_catalog.sum(q.calls) FILTER (WHERE NOT t.written), 0), 9223372036854775807)::bigint AS reads,
+       LEAST(COALESCE(pg_catalog.sum(q.calls) FILTER (WHERE t.written), 0), 9223372036854775807)::bigint AS writes,
+       LEAST(COALESCE(pg_catalog.sum(q.rows) FILTER (WHERE NOT t.written), 0), 9223372036854775807)::bigint AS rows_returned,
+       LEAST(COALESCE(pg_catalog.sum(q.rows) FILTER (WHERE t.written), 0), 9223372036854775807)::bigint AS rows_written,
        COALESCE(pg_catalog.sum(q.total_ms) FILTER (WHERE NOT t.written), 0) AS read_ms,
        COALESCE(pg_catalog.sum(q.total_ms) FILTER (WHERE t.written), 0) AS write_ms,
        pg_catalog.max(t.last_seen_at) AS last_seen_at
@@ -92,7 +92,8 @@ SELECT a.attrelid::pg_catalog.regclass AS table_name, a.attname AS field_name, f
        NULLIF(f.comparison, 'none') AS comparison, NULLIF(f.operator_id, 0)::pg_catalog.regoperator AS operator,
        s.calls, s.rows, s.total_ms, f.selectivity, f.selectivity_min, f.selectivity_max
   FROM indexpilot.workload_field f
-  JOIN (SELECT q.workload_id, pg_catalog.sum(q.calls)::bigint AS calls, pg_catalog.sum(q.rows)::bigint AS rows,
+  JOIN (SELECT q.workload_id, LEAST(pg_catalog.sum(q.calls), 9223372036854775807)::bigint AS calls,
+               LEAST(pg_catalog.sum(q.rows), 9223372036854775807)::bigint AS rows,
                pg_catalog.sum(q.total_ms) AS total_ms
           FROM indexpilot.query_stats q GROUP BY q.workload_id) s USING (workload_id)
   JOIN pg_catalog.pg_attribute a ON a.attrelid = f.table_id AND a.attnum = f.attnum AND NOT a.attisdropped;
@@ -112,16 +113,16 @@ COMMENT ON COLUMN field_uses.selectivity_max IS 'Largest of these estimates';
 
 CREATE VIEW field_usage WITH (security_barrier) AS
 SELECT u.table_name, u.field_name,
-       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.reads), 0)::bigint AS reads,
-       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.filters), 0)::bigint AS filters,
-       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.joins), 0)::bigint AS joins,
-       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.orders), 0)::bigint AS orders,
-       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.groups), 0)::bigint AS groups,
-       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.outputs), 0)::bigint AS outputs,
-       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.inserts), 0)::bigint AS inserts,
-       COALESCE(pg_catalog.sum(u.rows) FILTER (WHERE u.inserts), 0)::bigint AS rows_inserted,
-       COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.updates), 0)::bigint AS updates,
-       COALESCE(pg_catalog.sum(u.rows) FILTER (WHERE u.updates), 0)::bigint AS rows_updated,
+       LEAST(COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.reads), 0), 9223372036854775807)::bigint AS reads,
+       LEAST(COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.filters), 0), 9223372036854775807)::bigint AS filters,
+       LEAST(COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.joins), 0), 9223372036854775807)::bigint AS joins,
+       LEAST(COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.orders), 0), 9223372036854775807)::bigint AS orders,
+       LEAST(COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.groups), 0), 9223372036854775807)::bigint AS groups,
+       LEAST(COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.outputs), 0), 9223372036854775807)::bigint AS outputs,
+       LEAST(COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.inserts), 0), 9223372036854775807)::bigint AS inserts,
+       LEAST(COALESCE(pg_catalog.sum(u.rows) FILTER (WHERE u.inserts), 0), 9223372036854775807)::bigint AS rows_inserted,
+       LEAST(COALESCE(pg_catalog.sum(u.calls) FILTER (WHERE u.updates), 0), 9223372036854775807)::bigint AS updates,
+       LEAST(COALESCE(pg_catalog.sum(u.rows) FILTER (WHERE u.updates), 0), 9223372036854775807)::bigint AS rows_updated,
        pg_catalog.sum(u.selectivity * u.calls)
            / NULLIF(pg_catalog.sum(u.calls) FILTER (WHERE u.selectivity IS NOT NULL), 0) AS selectivity,
        COALESCE(pg_catalog.sum(u.total_ms) FILTER (WHERE u.reads), 0) AS read_ms,
@@ -173,7 +174,8 @@ LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
         SELECT 2, f.usage, f.comparison, f.operator, f.workload_id, f.calls, f.rows, f.total_ms, f.selectivity, f.selectivity_min,
                f.selectivity_max
           FROM f)
-    SELECT k.usage, k.comparison, k.operator::text, count(*), sum(k.calls)::bigint, sum(k.rows)::bigint, sum(k.total_ms),
+    SELECT k.usage, k.comparison, k.operator::text, count(*), LEAST(sum(k.calls), 9223372036854775807)::bigint,
+           LEAST(sum(k.rows), 9223372036854775807)::bigint, sum(k.total_ms),
            COALESCE(sum(k.selectivity * k.calls) / NULLIF(sum(k.calls) FILTER (WHERE k.selectivity IS NOT NULL), 0),
                     avg(k.selectivity)), min(k.selectivity_min), max(k.selectivity_max)
       FROM kinds k GROUP BY k.place, k.usage, k.comparison, k.operator

@@ -5,7 +5,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA indexpilot FROM PUBLIC;
 REVOKE ALL ON SCHEMA indexpilot FROM PUBLIC;
 GRANT USAGE ON SCHEMA indexpilot TO pg_monitor;
 GRANT SELECT ON genome_catalog, expression_profile, analyses, recommendations, actions, managed_indexes,
-    protected_indexes, verifications, mutation_log, control, queries, query_stats, workload_samples,
+    protected_indexes, verifications, mutation_log, control, switch, queries, query_stats, workload_samples,
     workload_imports, status TO pg_monitor;
 GRANT SELECT ON workload_profile, workload_table, workload_field, table_usage, field_uses, field_usage TO pg_monitor;
 GRANT EXECUTE ON FUNCTION check_table(pg_catalog.regclass), check_field(pg_catalog.regclass, name), get_field_usage_stats(pg_catalog.regclass, name),

@@ -8,6 +8,7 @@ mod control;
 mod estimate;
 mod genome;
 mod health;
+mod install;
 mod log;
 mod trial;
 mod usage;

@@ -26,6 +26,8 @@ static GUARD_MAX_LOAD: GucSetting<f64> = GucSetting::<f64>::new(4.0);
 static GUARD_LOAD_COOLDOWN: GucSetting<i32> = GucSetting::<i32>::new(60);
 // What a replica makes good within seconds.
 static GUARD_MAX_REPLICA_LAG: GucSetting<i32> = GucSetting::<i32>::new(1024);
+// The rule knows the releases with defects by itself.
+static GUARD_MIN_SERVER_VERSION: GucSetting<i32> = GucSetting::<i32>::new(0);
 // CREATE INDEX CONCURRENTLY waits for every older snapshot of the database: starting beside a long one only holds back xmin longer.
 static GUARD_MAX_TRANSACTION_AGE: GucSetting<i32> = GucSetting::<i32>::new(60);
 static GUARD_COOLDOWN: GucSetting<i32> = GucSetting::<i32>::new(24 * 60);
@@ -242,6 +244,16 @@ pub(super) fn define() {
         Sighup,
         mb,
     );
+    GucRegistry::define_int_guc(
+        c"indexpilot.guard_min_server_version",
+        c"Oldest version of the server on which indexes are built.",
+        c"As in server_version_num, such as 150009. Releases with known defects of concurrent builds are refused in any case.",
+        &GUARD_MIN_SERVER_VERSION,
+        0,
+        999_999,
+        Sighup,
+        none,
+    );
 
     GucRegistry::define_bool_guc(
         c"indexpilot.verify",
@@ -357,6 +369,10 @@ pub fn guard_load_cooldown() -> Duration {
 /// In bytes; `None` when it does not matter.
 pub fn guard_max_replica_lag() -> Option<u64> {
     u64::try_from(GUARD_MAX_REPLICA_LAG.get()).ok().map(|mb| mb * 1024 * 1024)
+}
+/// As `server_version_num`; 0 for any.
+pub fn guard_min_server_version() -> u32 {
+    GUARD_MIN_SERVER_VERSION.get().max(0) as u32
 }
 /// `None`: at any time.
 pub fn guard_window() -> Option<Window> {

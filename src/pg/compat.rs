@@ -50,6 +50,16 @@ pub fn owns_database(database: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     return unsafe { pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, role) };
 }
 
+/// `role` may drop or alter the extension.
+pub fn owns_extension(extension: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    #[cfg(feature = "pg15")]
+    // SAFETY: looks up pg_extension; raises when the row is gone, which callers have just looked up.
+    return unsafe { pg_sys::pg_extension_ownercheck(extension, role) };
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as above.
+    return unsafe { pg_sys::object_ownercheck(pg_sys::ExtensionRelationId, extension, role) };
+}
+
 /// Name of the setting that makes every query parallel, for testing only: our sessions switch it off.
 #[cfg(feature = "pg15")]
 pub const FORCE_PARALLEL: &CStr = c"force_parallel_mode";

@@ -3,8 +3,7 @@
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
-use super::compat;
-use super::role;
+use super::{compat, extension, role};
 use pgrx::{PgList, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
@@ -50,6 +49,9 @@ pub enum Event {
     /// The command needs the database to be without sessions. Reported before it runs, and only when the session's role owns the
     /// database: whoever may not run the command may not disturb the workers either.
     MustBeEmpty { database: pg_sys::Oid, dropped: bool },
+    /// The command changes the extension in this database, or drops it. Reported before it runs, and only when the session's role owns
+    /// the extension, for the same reason.
+    ExtensionChanges,
     /// Databases may have appeared or become connectable. Reported after the command.
     Databases,
     /// The extension may have appeared or gone in this database. Reported after the command.
@@ -131,6 +133,7 @@ unsafe fn concerns_us(node: *const pg_sys::Node) -> bool {
             | T::T_CreateExtensionStmt
             | T::T_AlterExtensionStmt
             | T::T_DropStmt
+            | T::T_DropOwnedStmt
     )
 }
 
@@ -177,11 +180,42 @@ unsafe extern "C-unwind" fn before_command(pstmt: *mut pg_sys::PlannedStmt) -> i
                 }
                 NOTHING
             }
-            T::T_CreateExtensionStmt | T::T_AlterExtensionStmt => EXTENSION,
-            T::T_DropStmt if (*node.cast::<pg_sys::DropStmt>()).removeType == pg_sys::ObjectType::OBJECT_EXTENSION => EXTENSION,
+            T::T_CreateExtensionStmt => EXTENSION,
+            T::T_AlterExtensionStmt => extension_changes(extension::is_named((*node.cast::<pg_sys::AlterExtensionStmt>()).extname)),
+            T::T_DropStmt => {
+                let statement = node.cast::<pg_sys::DropStmt>();
+                match (*statement).removeType {
+                    // The schema bears the name of the extension, and takes it along.
+                    pg_sys::ObjectType::OBJECT_EXTENSION | pg_sys::ObjectType::OBJECT_SCHEMA => {
+                        let names = PgList::<pg_sys::String>::from_pg((*statement).objects);
+                        extension_changes(names.iter_ptr().any(|name| extension::is_named((*name).sval)))
+                    }
+                    _ => NOTHING,
+                }
+            }
+            T::T_DropOwnedStmt => {
+                let roles = PgList::<pg_sys::RoleSpec>::from_pg((*node.cast::<pg_sys::DropOwnedStmt>()).roles);
+                extension_changes(roles.iter_ptr().any(|role| {
+                    let role = pg_sys::get_rolespec_oid(role, true);
+                    role != pg_sys::InvalidOid && extension::owned_by(role)
+                }))
+            }
             _ => NOTHING,
         }
     }
+}
+
+/// Tells that the command is about the extension, if it is and may be, and returns what is to be told afterwards.
+fn extension_changes(concerned: bool) -> i32 {
+    if !concerned {
+        return NOTHING;
+    }
+    if extension::owned_by(role::current())
+        && let Some(listener) = LISTENER.get()
+    {
+        listener(Event::ExtensionChanges);
+    }
+    EXTENSION
 }
 
 /// # Safety
@@ -227,13 +261,12 @@ unsafe fn must_be_empty(name: *const c_char, dropped: bool) {
 pub fn all_own(tables: &[u32]) -> bool {
     // SAFETY: both are look-ups in the catalogs that raise nothing for what is not there.
     unsafe {
-        let own = pg_sys::get_namespace_oid(c"indexpilot".as_ptr(), true);
+        let own = pg_sys::get_namespace_oid(extension::NAME.as_ptr(), true);
         tables.iter().all(|oid| pg_sys::get_rel_namespace(pg_sys::Oid::from(*oid)) == own)
     }
 }
 
 /// The extension is installed in this session's database. In a transaction.
 pub fn has_extension() -> bool {
-    // SAFETY: looks the name up in pg_extension; nothing is raised when there is none.
-    unsafe { pg_sys::get_extension_oid(c"indexpilot".as_ptr(), true) != pg_sys::InvalidOid }
+    extension::installed()
 }

@@ -10,6 +10,7 @@ mod deparse;
 pub mod disk;
 pub mod encoding;
 pub mod error;
+pub mod extension;
 pub mod hook;
 mod indexdef;
 pub mod indexes;

@@ -2,11 +2,12 @@
 //! struct and no value is ever pasted into SQL.
 //!
 //! Every query runs as the owner of the extension's tables (callers were checked by EXECUTE rights before) and with
-//! `search_path = pg_catalog, pg_temp`, so neither the caller's rights nor the caller's schemas and operators matter.
+//! `search_path = pg_catalog, pg_temp`, so neither the caller's rights nor the caller's schemas and operators matter. None runs where the
+//! tables are of another version than the library.
 
 use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
-use super::{encoding, own};
+use super::{encoding, extension, own};
 use pgrx::datum::DatumWithOid;
 use pgrx::{AnyElement, FromDatum, Spi, pg_sys};
 use serde::de::DeserializeOwned;
@@ -131,6 +132,7 @@ pub fn value<T: DeserializeOwned>(sql: &str, args: Value) -> Result<Option<T>> {
 
 /// A command without result; returns the number of rows it touched.
 pub fn execute(sql: &str, args: Value) -> Result<u64> {
+    extension::require_same_version()?;
     let _work = own::work();
     let _role = RoleScope::owner();
     let _path = SettingScope::safe_search_path();
@@ -142,6 +144,7 @@ pub fn execute(sql: &str, args: Value) -> Result<u64> {
 }
 
 fn run(sql: &str, args: Value) -> Result<Vec<Value>> {
+    extension::require_same_version()?;
     let _work = own::work();
     let _role = RoleScope::owner();
     let _path = SettingScope::safe_search_path();

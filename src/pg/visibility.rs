@@ -282,6 +282,11 @@ fn at_end(f: impl FnOnce(&Hidden, bool) + 'static) {
     });
 }
 
+/// The file does not have the newest changes.
+pub fn unsaved() -> bool {
+    get().is_some_and(|hidden| hidden.written.load(Relaxed) != hidden.version.load(Relaxed))
+}
+
 /// Brings the file up to date; it fails where the file system does.
 ///
 /// Several may do so at once. Each looks, after its own file is in place, whether it was the newest state: so the last one to put a

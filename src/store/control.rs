@@ -1,4 +1,4 @@
-//! control: the database's own switch and clocks.
+//! control and switch: the database's clocks, and its own switch.
 
 use crate::pg::error::Result;
 use crate::pg::spi;
@@ -15,8 +15,9 @@ pub struct Control {
 
 pub fn get() -> Result<Control> {
     let control = spi::row(
-        "SELECT disabled, disabled_reason, EXTRACT(epoch FROM pg_catalog.clock_timestamp() - last_analysis_at)::float8 AS analysed_s_ago
-           FROM indexpilot.control",
+        "SELECT COALESCE(s.disabled, false) AS disabled, s.disabled_reason,
+                EXTRACT(epoch FROM pg_catalog.clock_timestamp() - c.last_analysis_at)::float8 AS analysed_s_ago
+           FROM indexpilot.control c LEFT JOIN indexpilot.switch s ON true",
         json!({}),
     )?;
     Ok(control.unwrap_or_default())
@@ -25,8 +26,9 @@ pub fn get() -> Result<Control> {
 /// Stops or allows actions in this database.
 pub fn set_disabled(disabled: bool, reason: Option<&str>) -> Result<()> {
     spi::execute(
-        "UPDATE indexpilot.control SET disabled = ($1->>'disabled')::boolean, disabled_reason = $1->>'reason',
-                changed_by = session_user, changed_at = pg_catalog.now()",
+        "INSERT INTO indexpilot.switch (disabled, disabled_reason) VALUES (($1->>'disabled')::boolean, $1->>'reason')
+         ON CONFLICT (only_row) DO UPDATE SET disabled = excluded.disabled, disabled_reason = excluded.disabled_reason,
+                changed_by = excluded.changed_by, changed_at = excluded.changed_at",
         json!({ "disabled": disabled, "reason": reason }),
     )?;
     Ok(())

@@ -71,9 +71,10 @@ pub fn history(about: &Subject<'_>) -> Result<History> {
          r.reverted_s_ago, r.reverted_times, \
          (SELECT b.index_bytes FROM indexpilot.actions b WHERE b.table_id = ($1->>'table_id')::oid \
              AND b.definition = $1->>'definition' AND b.index_bytes IS NOT NULL ORDER BY b.id DESC LIMIT 1) AS built_bytes, \
-         (SELECT coalesce(disabled_reason, 'no reason was given') FROM indexpilot.control WHERE disabled) AS disabled, \
-         EXISTS (SELECT FROM indexpilot.protected_indexes p WHERE p.index_id = ($1->>'index_id')::oid \
-           OR (p.index_schema = ($1->>'index_schema')::name AND p.index_name = ($1->>'index_name')::name)) AS protected, \
+         (SELECT coalesce(disabled_reason, 'no reason was given') FROM indexpilot.switch WHERE disabled) AS disabled, \
+         EXISTS (SELECT FROM indexpilot.protected_indexes p \
+                  WHERE (p.index_schema = ($1->>'index_schema')::name AND p.index_name = ($1->>'index_name')::name) \
+                     OR (p.index_id = ($1->>'index_id')::oid AND to_regclass(format('%I.%I', p.index_schema, p.index_name)) IS NULL)) AS protected, \
          t.reads, t.writes, \
          (SELECT extract(epoch FROM clock_timestamp() - m.breached_at)::float8 FROM indexpilot.guard_metrics m \
            WHERE m.rule = 'load') AS overloaded_s_ago \

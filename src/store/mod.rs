@@ -14,6 +14,7 @@ pub mod managed;
 pub mod measure;
 pub mod profile;
 pub mod protection;
+pub mod schema;
 pub mod trial;
 pub mod verification;
 pub mod workload;

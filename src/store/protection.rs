@@ -1,8 +1,15 @@
-//! protected_indexes: what IndexPilot must leave alone.
+//! protected_indexes: what IndexPilot must leave alone. An index is known by its name, which outlives rebuilds and restores; one that was
+//! renamed, by its OID, as long as no other has taken its name.
 
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{catalog, spi};
 use serde_json::json;
+
+/// Row `p` is about the index.
+const MEANT: &str = "(EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                       WHERE c.oid = ($1->>'index')::oid AND n.nspname = p.index_schema AND c.relname = p.index_name)
+                  OR (p.index_id = ($1->>'index')::oid
+                      AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', p.index_schema, p.index_name)) IS NULL))";
 
 /// Protects an index.
 pub fn protect(index: u32) -> Result<()> {
@@ -10,7 +17,7 @@ pub fn protect(index: u32) -> Result<()> {
         "INSERT INTO indexpilot.protected_indexes (index_id, index_schema, index_name)
          SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           WHERE c.oid = ($1->>'index')::oid AND c.relkind IN ('i', 'I')
-         ON CONFLICT (index_id) DO UPDATE SET protected_at = indexpilot.protected_indexes.protected_at
+         ON CONFLICT (index_schema, index_name) DO UPDATE SET index_id = excluded.index_id
          RETURNING index_id::bigint AS id",
         json!({ "index": index }),
     )?;
@@ -25,7 +32,7 @@ pub fn protect(index: u32) -> Result<()> {
 /// Takes the protection back; `false` when there was none.
 pub fn unprotect(index: u32) -> Result<bool> {
     let gone: Vec<serde_json::Value> = spi::rows(
-        "DELETE FROM indexpilot.protected_indexes WHERE index_id = ($1->>'index')::oid RETURNING index_id::bigint AS id",
+        &format!("DELETE FROM indexpilot.protected_indexes p WHERE {MEANT} RETURNING p.index_id::bigint AS id"),
         json!({ "index": index }),
     )?;
     Ok(!gone.is_empty())
@@ -34,8 +41,19 @@ pub fn unprotect(index: u32) -> Result<bool> {
 /// Whether an index is protected.
 pub fn is_protected(index: u32) -> Result<bool> {
     let found: Option<bool> = spi::value(
-        "SELECT EXISTS (SELECT FROM indexpilot.protected_indexes WHERE index_id = ($1->>'index')::oid)",
+        &format!("SELECT EXISTS (SELECT FROM indexpilot.protected_indexes p WHERE {MEANT})"),
         json!({ "index": index }),
     )?;
     Ok(found.unwrap_or(false))
+}
+
+/// Notes the OIDs of protected indexes that were rebuilt. What is gone stays: a restored database gets its indexes last.
+pub fn follow() -> Result<()> {
+    spi::execute(
+        "UPDATE indexpilot.protected_indexes p SET index_id = c.oid
+           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          WHERE n.nspname = p.index_schema AND c.relname = p.index_name AND c.oid <> p.index_id",
+        json!({}),
+    )?;
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! What was attached already shows in the catalog, so whoever dies in the middle is followed by another who attaches the rest.
 
 use super::partitions::form_of;
-use super::safeguard;
+use super::{command, safeguard};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Failure, facts};
 use crate::guc;
@@ -95,14 +95,14 @@ fn one(r: &Recommendation, indexes: &[Index]) -> std::result::Result<(), Failure
         Some(parent) => parent,
         None => {
             let (table, statement) = transaction("indexpilot: looking at a table", || whole(r)).map_err(Failure::permanent)?;
-            apply::attach::make_parent(&statement, r.table_id, &table)?;
+            command(|| apply::attach::make_parent(&statement, r.table_id, &table))?;
             transaction("indexpilot: logging", || note(r, ATTACHED, &statement)).map_err(Failure::permanent)?;
             let gone = || Failure::permanent(Error::internal("the index of the table is not where it was made"));
             look(r).map_err(Failure::permanent)?.ok_or_else(gone)?
         }
     };
     for index in indexes {
-        apply::attach::attach(&parent, index)?;
+        command(|| apply::attach::attach(&parent, index))?;
         let statement = apply::attach::statement(&parent, index);
         transaction("indexpilot: logging", || note(r, ATTACHED, &statement)).map_err(Failure::permanent)?;
     }

@@ -2,7 +2,7 @@
 //! left, then carries out due actions one after the other, then ends.
 
 use super::state::{self, Role};
-use super::{attach, canary, enter, flush, outcome, partitions, safeguard};
+use super::{attach, canary, command, enter, flush, outcome, partitions, safeguard};
 use crate::apply::facts::{self, Table};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Failure};
@@ -10,7 +10,7 @@ use crate::guc;
 use crate::pg::bgworker::{self, transaction};
 use crate::pg::error::{Error, Kind as ErrorKind, Result};
 use crate::pg::indexstmt::{self, Author};
-use crate::pg::{database as databases, lock, time};
+use crate::pg::{database as databases, extension, lock, time};
 use crate::store::action::{self, Action};
 use crate::store::managed;
 use indexpilot_core::apply::{Event, Kind, State};
@@ -66,7 +66,7 @@ fn work() -> Result<()> {
             break;
         }
         let Some(action) = transaction("indexpilot: looking for due actions", action::next_due)? else { break };
-        if let Err(e) = carry_out(&action).and_then(|()| partitions::follow_after(&action)) {
+        if let Err(e) = carry_out(&action).and_then(|()| if in_service()? { partitions::follow_after(&action) } else { Ok(()) }) {
             // Whatever is wrong with this one must not keep the others from their turn.
             pgrx::warning!("indexpilot: apply: action {} could not be looked at: {e}", action.id);
             transaction("indexpilot: postponing an action", || {
@@ -84,7 +84,9 @@ fn work() -> Result<()> {
 fn in_service() -> Result<bool> {
     Ok(guc::mode() != guc::Mode::Off
         && !bgworker::in_recovery()
-        && transaction("indexpilot: looking for the extension", || Ok(databases::has_extension()))?)
+        && transaction("indexpilot: looking for the extension", || {
+            Ok(databases::has_extension() && extension::require_same_version().is_ok())
+        })?)
 }
 
 /// Something is to be cleared up: actions of dead processes, or unusable indexes of ours. In a transaction.
@@ -106,7 +108,7 @@ fn remove_orphans() -> Result<()> {
         if !quiet {
             continue;
         }
-        match apply::drop::remove(&index) {
+        match command(|| apply::drop::remove(&index)) {
             Ok(()) => transaction("indexpilot: logging", || outcome::log_removal(None, &index, "no action works on it"))?,
             Err(failure) => pgrx::warning!(
                 "indexpilot: apply: could not remove the unusable index {}.{}: {}",
@@ -146,13 +148,16 @@ fn carry_out(action: &Action) -> Result<()> {
         let attempt = action.attempts + 1;
         pgrx::log!("indexpilot: apply: action {}, attempt {attempt}: {statement}", action.id);
         let begun = time::now();
-        let outcome = match (&index, action.kind) {
+        let outcome = command(|| match (&index, action.kind) {
             (_, Kind::Create) => apply::create::build(&statement, action.table_id, &table, &action.tag),
             (Some(index), Kind::Drop) => apply::drop::carry_out(index),
             (Some(index), Kind::Reindex) => apply::reindex::rebuild(index),
             // Gone already: a drop is done, a rebuild has failed, and the catalog says so.
             (None, _) => Ok(()),
-        };
+        });
+        if !transaction("indexpilot: looking for the extension", || Ok(databases::has_extension()))? {
+            return clear_up_for_nobody(action);
+        }
         if outcome.is_ok() && action.kind == Kind::Create {
             // Before anything that takes time: until then every transaction sees the index.
             transaction("indexpilot: beginning a trial", || match reconcile::tagged(&action.tag)?.as_slice() {
@@ -165,7 +170,8 @@ fn carry_out(action: &Action) -> Result<()> {
             flush::by_itself().unwrap_or_else(|e| pgrx::warning!("indexpilot: worker: could not flush: {e}"));
         }
         let now = transaction("indexpilot: reading an action", || action::get(action.id))?;
-        if let Some(now) = now {
+        // Dropped and made anew, the extension gives the same numbers to other actions.
+        if let Some(now) = now.filter(|now| now.tag == action.tag) {
             outcome::conclude(&now, Some(outcome::Attempt { result: outcome, seconds: time::now() - begun }))?;
         }
     }
@@ -173,6 +179,27 @@ fn carry_out(action: &Action) -> Result<()> {
         lock::release(lock::Own::Table(action.table_id));
         Ok(())
     })
+}
+
+/// The extension was dropped during the command, and the action with it. A usable index belongs to the user now; what cannot be used goes.
+fn clear_up_for_nobody(action: &Action) -> Result<()> {
+    pgrx::log!("indexpilot: apply: the extension was dropped during action {} ({})", action.id, action.index_name);
+    let left = transaction("indexpilot: looking for unusable indexes", || match action.kind {
+        Kind::Create => reconcile::tagged(&action.tag),
+        Kind::Reindex => reconcile::copies(action.table_id, &action.index_schema, &action.index_name),
+        Kind::Drop => Ok(Vec::new()),
+    })?;
+    for index in left.iter().filter(|index| !index.valid) {
+        if let Err(failure) = command(|| apply::drop::remove(index)) {
+            pgrx::warning!(
+                "indexpilot: apply: could not remove the unusable index {}.{}: {}",
+                index.schema,
+                index.name,
+                failure.error
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Looks at the action, the catalog and the guard rules. `None` when it may not start: its row says why. In a transaction.
@@ -235,6 +262,11 @@ fn review(action: &Action) -> Result<Option<Cleared>> {
     let why = guard::decisive(&findings).map(|f| format!("{}: {}", f.rule, f.detail)).unwrap_or_default();
     match guard::outcome(&findings) {
         Verdict::Pass => {
+            // Reading the index may have waited for DDL on its table, and then says what was before. The rule has found none running.
+            let now = index.as_ref().filter(|_| action.kind == Kind::Drop).map(|i| reconcile::by_oid(i.oid)).transpose()?.flatten();
+            if let Some(why) = now.as_ref().and_then(apply::drop::refusal) {
+                return give_up(action, &format!("the index must not be dropped: {why}"));
+            }
             if action.kind == Kind::Create
                 && let Some(why) = unsafe_code(action, &table)?
             {

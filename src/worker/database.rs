@@ -6,6 +6,7 @@ use super::{advisor, attach, builder, enter, flush, judge, observe, outcome, par
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
+use crate::pg::extension;
 use crate::pg::visibility;
 use crate::{capture, pg, store};
 use pgrx::pg_sys::{self, Oid};
@@ -35,23 +36,42 @@ fn visit(database: Oid) {
     }
     state::set_registered(database, true);
     capture::register_database(database);
+    // Capture goes on; what it counts waits in shared memory for objects of the right version.
+    let version = bgworker::transaction("indexpilot: looking for the extension", extension::require_same_version);
+    if state::mismatch(database, version.is_err())
+        && let Err(e) = &version
+    {
+        pgrx::warning!(
+            "indexpilot: worker: nothing is done in database {}: {}",
+            database.to_u32(),
+            e.detail.as_deref().unwrap_or(&e.message)
+        );
+    }
+    if version.is_err() {
+        return;
+    }
     // Each step has transactions of its own, and one that fails does not keep the others from being taken.
-    step("compare hidden indexes", trial::reconcile_all);
-    step("watch running builds", safeguard::watch);
-    step("ask for the builder", || ask_for_builder(database));
-    step("flush", flush::by_itself);
-    step("profile", profile::by_itself);
-    step("follow dropped indexes", outcome::follow);
-    step("follow partitions", partitions::follow);
-    step("verify", judge::run);
-    step("observe", observe::run);
-    step("watch running builds", safeguard::watch);
-    step("advise", advisor::tick);
-    step("forget old analyses", || {
-        bgworker::transaction("indexpilot: forgetting old analyses", || store::analysis::retain(guc::capture_retention()))
-    });
-    step("ask for the builder", || ask_for_builder(database));
-    state::visited(database);
+    let done = [
+        step("compare hidden indexes", trial::reconcile_all),
+        step("follow protected indexes", || {
+            bgworker::transaction("indexpilot: following protected indexes", store::protection::follow)
+        }),
+        step("watch running builds", safeguard::watch),
+        step("ask for the builder", || ask_for_builder(database)),
+        step("flush", flush::by_itself),
+        step("profile", profile::by_itself),
+        step("follow dropped indexes", outcome::follow),
+        step("follow partitions", partitions::follow),
+        step("verify", judge::run),
+        step("observe", observe::run),
+        step("watch running builds", safeguard::watch),
+        step("advise", advisor::tick),
+        step("forget old analyses", || {
+            bgworker::transaction("indexpilot: forgetting old analyses", || store::analysis::retain(guc::capture_retention()))
+        }),
+        step("ask for the builder", || ask_for_builder(database)),
+    ];
+    state::visited(database, done.iter().filter(|done| !**done).count() as u32);
 }
 
 /// Wakes the builder when an action is due, when one was left behind by a process that died, or when something is to be removed.
@@ -68,13 +88,20 @@ fn ask_for_builder(database: Oid) -> Result<()> {
     Ok(())
 }
 
-fn step(what: &str, f: impl FnOnce() -> Result<()>) {
+/// False when it failed.
+fn step(what: &str, f: impl FnOnce() -> Result<()>) -> bool {
     pgrx::check_for_interrupts!();
-    let installed = || bgworker::transaction("indexpilot: looking for the extension", || Ok(pg::database::has_extension()));
-    // When the extension was dropped in the middle of a visit, its tables are missing and nothing is wrong.
+    let installed = || {
+        bgworker::transaction("indexpilot: looking for the extension", || {
+            Ok(pg::database::has_extension() && extension::require_same_version().is_ok())
+        })
+    };
+    // When the extension was dropped or changed in the middle of a visit, its tables are missing or others, and nothing is wrong.
     if let Err(e) = f()
         && installed().unwrap_or(true)
     {
         pgrx::warning!("indexpilot: worker: could not {what}: {e}");
+        return false;
     }
+    true
 }

@@ -1,9 +1,9 @@
 //! Whether IndexPilot can do its work here: the rows of `health_check()`, and what the view `status` says of the same matters.
 
-use super::{safeguard, state};
+use super::{safeguard, state, trial};
 use crate::apply::facts;
 use crate::pg::error::Result;
-use crate::pg::{bgworker, spi, time};
+use crate::pg::{bgworker, database, extension, spi, time, visibility};
 use crate::store::{self, guard as noted};
 use crate::{capture, guc, worker};
 use indexpilot_core::apply::Kind;
@@ -58,6 +58,13 @@ pub struct Figures {
     waiting: i64,
     oldest_waiting_s: Option<f64>,
     waiting_reason: Option<String>,
+    /// How long the first of them could have begun already.
+    due_s: Option<f64>,
+    pub observing: i64,
+    building: i64,
+    /// How long the processes that work on them have been waiting for a lock, and for whom.
+    held_s: Option<f64>,
+    held_by: Option<String>,
     /// Actions that run by their rows, although no builder has that process id.
     abandoned: i64,
     pub unusable_ours: i64,
@@ -82,12 +89,20 @@ pub fn figures() -> Result<Option<Figures>> {
                 count(*) FILTER (WHERE a.state = 'queued') AS waiting,
                 extract(epoch FROM clock_timestamp() - min(a.queued_at) FILTER (WHERE a.state = 'queued'))::float8 AS oldest_waiting_s,
                 (SELECT w.blocked_reason FROM indexpilot.actions w WHERE w.state = 'queued' ORDER BY w.id LIMIT 1) AS waiting_reason,
+                extract(epoch FROM clock_timestamp() - min(a.not_before) FILTER (WHERE a.state = 'queued'))::float8 AS due_s,
+                count(*) FILTER (WHERE a.state = 'observing') AS observing,
+                count(*) FILTER (WHERE a.state = 'building') AS building,
+                (SELECT extract(epoch FROM clock_timestamp() - min(l.waitstart))::float8 FROM indexpilot.actions b
+                   JOIN pg_locks l ON l.pid = b.worker_pid AND NOT l.granted WHERE b.state = 'building') AS held_s,
+                (SELECT string_agg(DISTINCT h.pid::text, ', ') FROM indexpilot.actions b, unnest(pg_blocking_pids(b.worker_pid)) h(pid)
+                  WHERE b.state = 'building') AS held_by,
                 count(*) FILTER (WHERE a.state = 'building' AND a.worker_pid IS DISTINCT FROM pg_backend_pid()
-                    AND NOT EXISTS (SELECT FROM pg_stat_activity p WHERE p.pid = a.worker_pid)) AS abandoned,
+                    AND NOT EXISTS (SELECT FROM pg_stat_activity p WHERE p.pid = a.worker_pid AND p.datname = current_database()
+                      AND coalesce(p.backend_start <= a.started_at, true))) AS abandoned,
                 (SELECT count(*) FROM pg_index i JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = i.indexrelid
                     AND d.objsubid = 0 AND d.description LIKE 'indexpilot:%'
                   WHERE NOT i.indisvalid AND NOT EXISTS (SELECT FROM indexpilot.actions b WHERE b.state = 'building'
-                    AND d.description = 'indexpilot:' || b.tag)) AS unusable_ours,
+                    AND (d.description = 'indexpilot:' || b.tag OR b.index_id = i.indexrelid))) AS unusable_ours,
                 (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i'
                    LEFT JOIN pg_stat_progress_create_index p ON p.index_relid = i.indexrelid
                   WHERE NOT i.indisvalid AND p.pid IS NULL AND NOT EXISTS (SELECT FROM pg_description d WHERE d.classoid = 'pg_class'::regclass
@@ -105,11 +120,6 @@ pub fn figures() -> Result<Option<Figures>> {
     )
 }
 
-/// Version of the extension's SQL objects in this database.
-pub fn sql_version() -> Result<Option<String>> {
-    spi::value("SELECT extversion FROM pg_extension WHERE extname = 'indexpilot'", json!({}))
-}
-
 /// The circuit breaker of this database.
 pub fn breaker() -> Result<Breaker> {
     let config = safeguard::config();
@@ -120,13 +130,13 @@ pub fn breaker() -> Result<Breaker> {
 /// Everything that is looked at, what is wrong and what is not.
 pub fn rows() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let library = env!("CARGO_PKG_VERSION");
-    let sql = sql_version()?.unwrap_or_default();
+    let library = extension::VERSION;
+    let sql = extension::version().unwrap_or_default();
     rows.push(row(
         "version",
         when(sql != library, State::Error),
         format!("the library is of version {library}, the objects in this database of {sql}"),
-        "Run ALTER EXTENSION indexpilot UPDATE; when the library is the older one, install the new one and restart the server.",
+        extension::UPDATE,
     ));
     let c = capture::status();
     rows.push(row(
@@ -171,7 +181,7 @@ fn switches(rows: &mut Vec<Row>) -> Result<()> {
         "SELECT indexpilot.enable_system().",
     ));
     let off: Vec<&str> = [
-        ("indexpilot.capture", guc::capture() || mode == guc::Mode::Off),
+        ("indexpilot.capture (in this session)", guc::capture() || mode == guc::Mode::Off),
         ("indexpilot.select", guc::select() || mode < guc::Mode::Advise),
         ("indexpilot.apply", guc::apply() || mode < guc::Mode::Apply),
         ("indexpilot.verify", guc::verify()),
@@ -197,6 +207,11 @@ fn since(at: Option<f64>) -> Option<f64> {
     at.map(|at| time::now() - at).filter(|s| *s >= -SKEW_S)
 }
 
+/// Seconds within which a worker comes by when all is well.
+fn patience_s() -> f64 {
+    3.0 * guc::worker_interval().as_secs_f64() + 30.0
+}
+
 fn processes(rows: &mut Vec<Row>) {
     if bgworker::in_recovery() {
         rows.push(row("launcher", State::Ok, "the server is a standby: it captures, and no worker runs", ""));
@@ -217,10 +232,22 @@ fn processes(rows: &mut Vec<Row>) {
             (false, 0) => "workers find a slot".into(),
             (false, n) => format!("{n} times a database was left alone because too many are looked after"),
         },
-        "Raise max_worker_processes and restart the server.",
+        if w.retry_at.is_some() {
+            "Raise max_worker_processes and restart the server."
+        } else {
+            "A server looks after 256 databases that have the extension."
+        },
     ));
     let here: Option<state::Known> = w.database;
-    let patience = 3.0 * guc::worker_interval().as_secs_f64() + 60.0;
+    // A visit takes as long as its analysis does.
+    let visit_s = here.filter(|k| k.worker != 0).and_then(|k| since(k.begun_at));
+    let visited_now = visit_s.is_some_and(|s| s <= patience_s());
+    let failed = here.map_or(0, |k| k.failed_steps);
+    let more = match (visit_s, failed) {
+        (Some(s), _) => format!("; one has been going on for {:.0} s", s.max(0.0)),
+        (None, 0) => String::new(),
+        (None, n) => format!("; {n} of its steps failed"),
+    };
     for (name, at, what) in [
         ("worker", here.and_then(|k| k.visited_at), "the last visit of a worker"),
         ("flush", here.and_then(|k| k.flushed_at), "the last writing of what was captured"),
@@ -228,11 +255,16 @@ fn processes(rows: &mut Vec<Row>) {
         let ago = since(at);
         rows.push(row(
             name,
-            when(at.is_none() || ago.is_some_and(|s| s > patience), State::Warning),
+            when(
+                at.is_none() || ago.is_some_and(|s| s > patience_s() && !visited_now) || (name == "worker" && failed > 0),
+                State::Warning,
+            ),
             match (at, ago) {
                 (None, _) => format!("{what} is still to come"),
                 (Some(_), None) => format!("{what} was before the clock was set back"),
-                (Some(_), Some(s)) => format!("{what} was {:.0} s ago", s.max(0.0)),
+                (Some(_), Some(s)) => {
+                    format!("{what} was {:.0} s ago{}", s.max(0.0), if name == "worker" { more.as_str() } else { "" })
+                }
             },
             "The server's log has what the worker says (lines with indexpilot).",
         ));
@@ -274,14 +306,31 @@ fn actions(rows: &mut Vec<Row>, f: &Figures) -> Result<()> {
         "SELECT id, statement, blocked_reason FROM indexpilot.actions WHERE state = 'blocked'.",
     ));
     let long = f.oldest_waiting_s.is_some_and(|s| s > 86_400.0);
+    let nobody = worker::processes().and_then(|w| w.database).is_none_or(|k| k.builder == 0);
+    let overdue = f.due_s.filter(|s| nobody && *s > patience_s() && guc::mode() != guc::Mode::Off && !bgworker::in_recovery());
     rows.push(row(
         "actions_waiting",
-        when(long, State::Warning),
-        match &f.waiting_reason {
-            Some(why) if f.waiting > 0 => format!("{} actions wait for their turn: {why}", f.waiting),
+        when(long || overdue.is_some(), State::Warning),
+        match (&f.waiting_reason, overdue) {
+            (_, Some(s)) => format!("{} actions wait for their turn, one of them for {s:.0} s without a process to carry it out", f.waiting),
+            (Some(why), None) if f.waiting > 0 => format!("{} actions wait for their turn: {why}", f.waiting),
             _ => format!("{} actions wait for their turn", f.waiting),
         },
-        "SELECT id, statement, blocked_reason, guard FROM indexpilot.actions WHERE state = 'queued'.",
+        if overdue.is_some() {
+            "SELECT * FROM indexpilot.health_check() WHERE name IN ('preload', 'launcher', 'slots', 'worker') says why nobody comes."
+        } else {
+            "SELECT id, statement, blocked_reason, guard FROM indexpilot.actions WHERE state = 'queued'."
+        },
+    ));
+    let held = f.held_s.filter(|s| *s > guc::guard_max_transaction_age().as_secs_f64());
+    rows.push(row(
+        "actions_building",
+        when(held.is_some(), State::Warning),
+        match (f.held_s, &f.held_by) {
+            (Some(s), Some(pids)) => format!("{} actions run; one has been waiting {s:.0} s for processes {pids}", f.building),
+            _ => format!("{} actions run", f.building),
+        },
+        "SELECT pid, usename, state, xact_start, query FROM pg_stat_activity WHERE pid IN (...) shows what the build waits for; indexpilot.cancel() ends it.",
     ));
     rows.push(row(
         "actions_abandoned",
@@ -304,6 +353,32 @@ fn actions(rows: &mut Vec<Row>, f: &Figures) -> Result<()> {
     Ok(())
 }
 
+/// What is hidden by the tables, and what plans make of it: after a crash, or when its file could not be read, shared memory may not have
+/// it until a worker has looked. On a standby nothing is hidden.
+fn hidden(f: &Figures) -> Result<Row> {
+    let standby = bgworker::in_recovery();
+    let differing = if standby || !capture::status().active { 0 } else { trial::differing(database::current())?.len() };
+    let unsaved = visibility::unsaved();
+    let mut detail = format!("{} indexes are hidden from plans", f.hidden);
+    let mut hint = "";
+    if standby && f.hidden > 0 {
+        detail += " on the primary server, and on this one none is";
+    }
+    if f.left_hidden > 0 {
+        detail += &format!("; of {} of them the drop failed", f.left_hidden);
+        hint = "SELECT index_id::regclass, action_id, reason FROM indexpilot.hidden_indexes; drop them, or show_index() them.";
+    }
+    if unsaved {
+        detail += "; the file that keeps them over a restart could not be written";
+        hint = "The server's log says why; a worker tries again at each visit.";
+    }
+    if differing > 0 {
+        detail += &format!("; of {differing} indexes plans do not know yet whether they are hidden");
+        hint = "The next visit of a worker tells them. It needs a mode other than off.";
+    }
+    Ok(row("hidden_indexes", when(!hint.is_empty(), State::Warning), detail, hint))
+}
+
 fn indexes(rows: &mut Vec<Row>, f: &Figures) -> Result<()> {
     rows.push(row(
         "unusable_indexes",
@@ -317,12 +392,7 @@ fn indexes(rows: &mut Vec<Row>, f: &Figures) -> Result<()> {
         format!("{} indexes that IndexPilot made were dropped by somebody else", f.missing),
         "SELECT table_name, index_name, definition FROM indexpilot.managed_indexes WHERE dropped_at IS NULL.",
     ));
-    rows.push(row(
-        "hidden_indexes",
-        when(f.left_hidden > 0, State::Warning),
-        format!("{} indexes are hidden from plans; of {} of them the drop failed", f.hidden, f.left_hidden),
-        "SELECT index_id::regclass, action_id, reason FROM indexpilot.hidden_indexes; drop them, or show_index() them.",
-    ));
+    rows.push(hidden(f)?);
     let many = f.templates >= 20 && 2 * f.unplannable > f.templates;
     rows.push(row(
         "planning",

@@ -68,6 +68,7 @@ pub fn processes() -> Option<state::Status> {
 fn on_command(event: Event) {
     match event {
         Event::MustBeEmpty { database, dropped } => empty(database, dropped),
+        Event::ExtensionChanges => make_way(databases::current()),
         Event::Databases => xact::at_end(|committed| {
             if committed {
                 state::want_probe();
@@ -100,13 +101,40 @@ fn empty(database: Oid, dropped: bool) {
         }
         state::unhold(database);
     });
-    for pid in &present {
+    end(database, &present);
+}
+
+/// Has our processes leave the extension's tables alone until the transaction ends, whichever way: its command locks them all, one after
+/// the other, and would meet a transaction of ours that uses two of them in the other order.
+fn make_way(database: Oid) {
+    let present = state::pause(database);
+    xact::at_end(move |_| state::resume(database));
+    end(database, &present);
+}
+
+/// Ends our processes, and waits until they have left the database.
+fn end(database: Oid, processes: &[i32]) {
+    for pid in processes {
         bgworker::terminate(*pid);
     }
     let deadline = Instant::now() + LEAVE;
-    while Instant::now() < deadline && (state::busy(database, Role::Worker) || state::busy(database, Role::Builder)) {
+    while Instant::now() < deadline && state::any_left(database, processes) {
         bgworker::wait(Duration::from_millis(10));
     }
+}
+
+/// Runs a command that changes indexes, in the builder. Whoever changes or drops the extension need not wait for it.
+fn command<T>(f: impl FnOnce() -> T) -> T {
+    let database = databases::current();
+    let mark = |begins| {
+        while !state::commanding(database, begins) {
+            bgworker::wait(Duration::from_millis(20));
+        }
+    };
+    mark(true);
+    let result = f();
+    mark(false);
+    result
 }
 
 /// How every process for a database begins. `None` when it must not work: it then ends at once, with exit code 0.

@@ -11,6 +11,7 @@ use crate::store::action::{self, Action, New};
 use crate::store::{measure, protection, trial as rows};
 use crate::{guc, worker};
 use indexpilot_core::apply::{Event, Kind, State};
+use indexpilot_core::guard::SKEW_S;
 use indexpilot_core::verify::{Circumstances, Verdict, drift, look_number};
 use pgrx::spi::quote_qualified_identifier;
 
@@ -83,8 +84,11 @@ fn look(action: &Action) -> Result<()> {
     if rows::get(index.oid)?.is_none() {
         return call_off(action, "the index is not hidden any more");
     }
+    let watched_s = time::now() - since;
+    if watched_s < -SKEW_S {
+        return call_off(action, "the clock was set back since the index was hidden, so nothing can be compared");
+    }
     if guc::verify() {
-        let watched_s = time::now() - since;
         let seen = Circumstances {
             look: look_number(watched_s, guc::verify_delay().as_secs_f64()),
             drift: drift(&measure::controls(action.id)?, guc::verify_min_calls()),

@@ -2,7 +2,7 @@
 //! transaction. The same steps follow an attempt of this process and the death of another one.
 
 use super::builder::MAX_ATTEMPTS;
-use super::{canary, trial};
+use super::{canary, command, trial};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Class, Failure};
 use crate::pg::bgworker::{self, transaction};
@@ -11,7 +11,7 @@ use crate::pg::spi;
 use crate::store::action::{self, Action};
 use crate::store::guard as noted;
 use crate::store::log::{self, Mutation};
-use crate::store::managed;
+use crate::store::{managed, verification};
 use indexpilot_core::apply::{Event, Kind, OnDisk, State, Step, backoff_s};
 use serde_json::{Value, json};
 
@@ -84,7 +84,7 @@ pub fn conclude(action: &Action, attempt: Option<Attempt>) -> Result<()> {
                 let error = Error::new(ErrorKind::WrongObject, "another table had taken the name, and was indexed in its place");
                 failure = Some(Failure::permanent(error));
             }
-            if let Err(stuck) = apply::drop::remove(index) {
+            if let Err(stuck) = command(|| apply::drop::remove(index)) {
                 pgrx::warning!(
                     "indexpilot: apply: could not remove what action {} left, index {}.{}: {}; trying again later",
                     action.id,
@@ -109,7 +109,7 @@ fn analyze(index: &Index) -> Result<Option<String>> {
     if !transaction("indexpilot: looking for statistics", || reconcile::lacks_statistics(index.oid))? {
         return Ok(None);
     }
-    match apply::analyze::table_of(index) {
+    match command(|| apply::analyze::table_of(index)) {
         Ok(()) => Ok(Some(apply::analyze::statement(index))),
         Err(failure) => {
             let table = format!("{}.{}", index.table_schema, index.table_name);
@@ -235,6 +235,7 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
             managed::add(action)?;
             if let Some(index) = index {
                 canary::begin(action, index)?;
+                verification::begin(action.id, &verification::counters(action.table_id, Some(index.oid))?)?;
             }
             undo = index.map(apply::drop::statement);
         }

@@ -180,6 +180,7 @@ pub fn config() -> Config {
         cooldown_s: guc::guard_cooldown().as_secs_f64(),
         storage_budget: guc::select_storage_budget(),
         max_replica_lag: guc::guard_max_replica_lag(),
+        min_server_version: guc::guard_min_server_version(),
     }
 }
 

@@ -24,11 +24,21 @@ shared! {
         build: AtomicBool,
         /// Commands that need the database empty.
         holds: AtomicU32,
+        /// Commands that need our tables unused.
+        pauses: AtomicU32,
         worker: AtomicI32,
         builder: AtomicI32,
+        /// The builder runs a command that changes indexes, and uses none of our tables meanwhile.
+        commanding: AtomicBool,
+        /// Library and objects were of different versions at the last visit.
+        mismatched: AtomicBool,
         /// When the last visit ended, and when what was captured was last written; milliseconds since the Unix epoch, 0 for never.
         visited_ms: AtomicI64,
         flushed_ms: AtomicI64,
+        /// When the visit that goes on, or the last one, began.
+        begun_ms: AtomicI64,
+        /// Steps of the last visit that failed.
+        failed_steps: AtomicU32,
     }
 }
 
@@ -71,11 +81,16 @@ impl Slot {
         }
     }
 
+    /// Our processes may begin to work there.
+    fn open(&self) -> bool {
+        self.holds.load(SeqCst) == 0 && self.pauses.load(SeqCst) == 0
+    }
+
     fn idle(&self) -> bool {
         !self.registered.load(SeqCst)
             && !self.visit.load(SeqCst)
             && !self.build.load(SeqCst)
-            && self.holds.load(SeqCst) == 0
+            && self.open()
             && self.worker.load(SeqCst) == 0
             && self.builder.load(SeqCst) == 0
     }
@@ -95,6 +110,9 @@ impl State {
             let free = self.slots.iter().find(|s| s.database.load(SeqCst) == 0)?;
             free.visited_ms.store(0, SeqCst);
             free.flushed_ms.store(0, SeqCst);
+            free.begun_ms.store(0, SeqCst);
+            free.failed_steps.store(0, SeqCst);
+            free.mismatched.store(false, SeqCst);
             free.database.store(database.to_u32(), SeqCst);
             Some(free)
         });
@@ -138,7 +156,11 @@ pub fn claim(database: Oid, role: Role) -> bool {
     STATE
         .locked(|state| {
             state.find_or_add(database).is_some_and(|slot| {
-                slot.holds.load(SeqCst) == 0 && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok()
+                let taken = slot.open() && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok();
+                if taken && role == Role::Worker {
+                    slot.begun_ms.store(now_ms(), SeqCst);
+                }
+                taken
             })
         })
         .unwrap_or(false)
@@ -149,6 +171,9 @@ pub fn release() {
     let Some(state) = STATE.get() else { return };
     let me = bgworker::pid();
     for slot in &state.slots {
+        if slot.builder.load(SeqCst) == me {
+            slot.commanding.store(false, SeqCst);
+        }
         for role in [Role::Worker, Role::Builder] {
             let _ = slot.pid(role).compare_exchange(me, 0, SeqCst, SeqCst);
         }
@@ -230,6 +255,54 @@ pub fn unhold(database: Oid) {
     wake_launcher();
 }
 
+/// Keeps our tables in the database unused until [`resume`], and returns the processes that must end for that. A builder goes on with the
+/// command that it runs, and comes back to our tables afterwards only.
+pub fn pause(database: Oid) -> Vec<i32> {
+    STATE
+        .locked(|state| match state.find_or_add(database) {
+            Some(slot) => {
+                slot.pauses.fetch_add(1, SeqCst);
+                let builder = if slot.commanding.load(SeqCst) { 0 } else { slot.builder.load(SeqCst) };
+                [slot.worker.load(SeqCst), builder].into_iter().filter(|pid| *pid != 0).collect()
+            }
+            None => Vec::new(),
+        })
+        .unwrap_or_default()
+}
+
+/// Takes back one [`pause`].
+pub fn resume(database: Oid) {
+    STATE.locked(|state| {
+        if let Some(slot) = state.find(database) {
+            let _ = slot.pauses.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        }
+    });
+    wake_launcher();
+}
+
+/// The builder, which is this process, begins or ends to run a command that changes indexes; `false` when it may not yet, because
+/// somebody needs our tables unused.
+pub fn commanding(database: Oid, begins: bool) -> bool {
+    STATE
+        .locked(|state| match state.find(database) {
+            Some(slot) if slot.pauses.load(SeqCst) == 0 => {
+                slot.commanding.store(begins, SeqCst);
+                true
+            }
+            Some(_) => false,
+            None => true,
+        })
+        .unwrap_or(true)
+}
+
+/// One of these processes still works for the database.
+pub fn any_left(database: Oid, processes: &[i32]) -> bool {
+    STATE
+        .get()
+        .and_then(|state| state.find(database))
+        .is_some_and(|slot| [Role::Worker, Role::Builder].into_iter().any(|role| processes.contains(&slot.pid(role).load(SeqCst))))
+}
+
 /// A database as the launcher sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
@@ -244,6 +317,10 @@ pub struct Known {
     pub visited_at: Option<f64>,
     /// When what was captured was last written to the tables.
     pub flushed_at: Option<f64>,
+    /// When the visit that goes on, or the last one, began.
+    pub begun_at: Option<f64>,
+    /// Steps of the last visit that failed.
+    pub failed_steps: u32,
 }
 
 /// All databases that have a slot. Slots that nobody needs are freed on the way.
@@ -273,11 +350,13 @@ fn read(slot: &Slot, database: u32) -> Known {
         registered: slot.registered.load(SeqCst),
         visit: slot.visit.load(SeqCst),
         build: slot.build.load(SeqCst),
-        held: slot.holds.load(SeqCst) > 0,
+        held: !slot.open(),
         worker: slot.worker.load(SeqCst),
         builder: slot.builder.load(SeqCst),
         visited_at: time_of(&slot.visited_ms),
         flushed_at: time_of(&slot.flushed_ms),
+        begun_at: time_of(&slot.begun_ms),
+        failed_steps: slot.failed_steps.load(SeqCst),
     }
 }
 
@@ -285,17 +364,28 @@ fn time_of(ms: &AtomicI64) -> Option<f64> {
     Some(ms.load(SeqCst)).filter(|ms| *ms != 0).map(|ms| ms as f64 / 1e3)
 }
 
-/// A visit of the database has ended.
-pub fn visited(database: Oid) {
+fn now_ms() -> i64 {
+    (time::now() * 1e3) as i64
+}
+
+/// A visit of the database has ended, in which so many steps failed.
+pub fn visited(database: Oid, failed_steps: u32) {
     if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
-        slot.visited_ms.store((time::now() * 1e3) as i64, SeqCst);
+        slot.failed_steps.store(failed_steps, SeqCst);
+        slot.visited_ms.store(now_ms(), SeqCst);
     }
+}
+
+/// Notes whether library and objects of the database are of different versions; `true` when they are and were not before.
+pub fn mismatch(database: Oid, is: bool) -> bool {
+    let slot = STATE.get().and_then(|state| state.find(database));
+    slot.is_some_and(|slot| !slot.mismatched.swap(is, SeqCst) && is)
 }
 
 /// What was captured in the database has been written to the tables.
 pub fn flushed(database: Oid) {
     if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
-        slot.flushed_ms.store((time::now() * 1e3) as i64, SeqCst);
+        slot.flushed_ms.store(now_ms(), SeqCst);
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::health;
 use crate::pg::error::Result;
-use crate::pg::{spi, time};
+use crate::pg::{extension, spi, time};
 use crate::{capture, guc, store, worker};
-use indexpilot_core::guard::Breaker;
+use indexpilot_core::guard::{Breaker, SKEW_S};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -30,15 +30,18 @@ struct Counts {
 pub fn rows() -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     let mut add = |name: &str, value: Option<String>, what: &str| rows.push((name.into(), value, what.into()));
-    let control = store::control::get()?;
     let c = capture::status();
-    add("version", Some(env!("CARGO_PKG_VERSION").into()), "Version of the library");
-    add("sql_version", health::sql_version()?, "Version of the extension's objects in this database");
+    let sql = extension::version();
+    // Otherwise it is not known what the tables look like, and what the server says of itself must do.
+    let readable = sql.as_deref() == Some(extension::VERSION);
+    let control = if readable { Some(store::control::get()?) } else { None };
+    add("version", Some(extension::VERSION.into()), "Version of the library");
+    add("sql_version", sql, "Version of the extension's objects in this database");
     add("capture", Some(guc::capture().to_string()), "Statements of this session are captured");
     add("mode", Some(guc::mode().as_str().into()), "indexpilot.mode");
     add("preloaded", Some(c.active.to_string()), "The library was preloaded, so capture and workers can run");
-    add("disabled", Some(control.disabled.to_string()), "disable_system() was called in this database");
-    add("disabled_reason", control.disabled_reason, "Why, as the caller said");
+    add("disabled", control.as_ref().map(|c| c.disabled.to_string()), "disable_system() was called in this database");
+    add("disabled_reason", control.and_then(|c| c.disabled_reason), "Why, as the caller said");
     add(
         "capture_templates",
         Some(format!("{} of {}", c.entries, c.capacity)),
@@ -93,10 +96,19 @@ pub fn rows() -> Result<Vec<Row>> {
         "A worker found the extension in this database, so it is captured",
     );
     add("worker_pid", pid(here.map(|k| k.worker)), "Process that visits this database just now");
-    let age = |at: Option<f64>| at.map(|at| format!("{:.0}", (time::now() - at).max(0.0)));
+    // Not known when the clock was set back since.
+    let age = |at: Option<f64>| at.map(|at| time::now() - at).filter(|s| *s >= -SKEW_S).map(|s| format!("{:.0}", s.max(0.0)));
     add("last_visit_s", age(here.and_then(|k| k.visited_at)), "Seconds since the last visit of a worker ended");
+    add(
+        "last_visit_failures",
+        here.map(|k| k.failed_steps.to_string()),
+        "Steps of that visit that failed; the server's log says why",
+    );
     add("last_flush_s", age(here.and_then(|k| k.flushed_at)), "Seconds since what was captured was last written to the tables");
     add("builder_pid", pid(here.map(|k| k.builder)), "Process that carries out actions in this database");
+    if !readable {
+        return Ok(rows);
+    }
     let counts: Option<Counts> = spi::row(
         "SELECT (SELECT pg_catalog.count(*) FROM indexpilot.workload) AS templates,
                 (SELECT templates_pruned FROM indexpilot.control) AS pruned,
@@ -144,6 +156,7 @@ pub fn rows() -> Result<Vec<Row>> {
     let figures = health::figures()?;
     let figure = |of: fn(&health::Figures) -> i64| figures.as_ref().map(|f| of(f).to_string());
     add("unusable_indexes", figure(|f| f.unusable_ours), "Unusable indexes of IndexPilot that no action works on");
+    add("actions_observing", figure(|f| f.observing), "Drops that wait whether somebody misses their hidden index");
     add("hidden_indexes", figure(|f| f.hidden), "Indexes that no new plan uses (view hidden_indexes)");
     Ok(rows)
 }

@@ -171,8 +171,8 @@ pub fn reconcile_all() -> Result<()> {
     Ok(())
 }
 
-/// Indexes for which row, catalog and shared memory do not say the same.
-fn differing(database: Oid) -> Result<Vec<u32>> {
+/// Indexes for which row, catalog and shared memory do not say the same. In a transaction.
+pub fn differing(database: Oid) -> Result<Vec<u32>> {
     let (rows, entries) = (trial::all()?, visibility::entries(database));
     let entry = |index: u32| entries.iter().find(|e| e.index == index);
     let odd = rows.iter().filter(|r| r.lives_as != Some(r.index_id) || !as_in_row(entry(r.index_id), r));

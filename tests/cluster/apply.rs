@@ -271,13 +271,13 @@ fn a_held_up_rename_gives_the_database_back() -> Result<()> {
 }
 
 #[test]
-fn without_slots_actions_wait() -> Result<()> {
+fn w39_without_slots_actions_wait() -> Result<()> {
     // The server's logical replication launcher and ours take both.
     let mut cluster = with(Cluster::build("apply-slots").setting("max_worker_processes", 2))?;
     let mut db = connect(&cluster)?;
     let id = enqueue(&mut db, "ip_goods_price", "price")?;
-    poll_until(LIMIT, "the launcher to notice", || Ok(cluster.log().contains("the server has no slot left for a worker")))?;
-    std::thread::sleep(Duration::from_secs(3));
+    let refused = "SELECT value::bigint FROM indexpilot.status WHERE name = 'workers_refused'";
+    poll_until(LIMIT, "the launcher to have asked three times", || Ok(number(&mut db, refused)? >= 3))?;
     assert_eq!(cluster.log().matches("the server has no slot left for a worker").count(), 1, "it is said once");
     assert_eq!(reach(&mut db, id, &["queued"])?, "queued");
     assert_eq!(number(&mut db, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'indexpilot launcher'")?, 1);

@@ -2,7 +2,8 @@
 //! workload, where it finds what helps and takes back what harms.
 
 use indexpilot_tests::{Builder, Cluster, Result, poll_until};
-use postgres::Client;
+use postgres::{Client, IsolationLevel};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -107,14 +108,14 @@ fn advises(db: &mut Client) -> Result<()> {
 
 /// What users own, row by row.
 fn owned(db: &mut Client) -> Result<Vec<String>> {
-    ["genome_catalog", "expression_profile", "managed_indexes", "mutation_log"]
+    ["genome_catalog", "expression_profile", "managed_indexes", "switch", "mutation_log"]
         .iter()
         .map(|table| text(db, &format!("SELECT string_agg(t::text, E'\\n' ORDER BY t::text) FROM indexpilot.{table} t")))
         .collect()
 }
 
 #[test]
-fn a_restored_database_goes_on_where_the_old_one_was() -> Result<()> {
+fn u65_a_restored_database_goes_on_where_the_old_one_was() -> Result<()> {
     let cluster = shop(Cluster::build("life-dump").setting("indexpilot.verify_delay", "1h"))?;
     let mut db = connect(&cluster)?;
     db.batch_execute("SELECT label FROM crm.goods WHERE label = 'a secret of 4711 people'; SELECT indexpilot.capture_flush()")?;
@@ -128,6 +129,7 @@ fn a_restored_database_goes_on_where_the_old_one_was() -> Result<()> {
     build(&mut db, "ip_goods_id", "id", None)?;
     let action = build(&mut db, "ip_goods_price", "price", None)?;
     let mutation = number(&mut db, &format!("SELECT id FROM indexpilot.mutation_log WHERE action_id = {action}"))?;
+    db.batch_execute("SELECT indexpilot.protect('crm.ip_goods_id'); SELECT indexpilot.disable_system('release day')")?;
     let (before, last) = (owned(&mut db)?, number(&mut db, "SELECT max(id) FROM indexpilot.mutation_log")?);
     assert!(before.iter().all(|rows| !rows.is_empty()), "{before:?}");
 
@@ -148,6 +150,14 @@ fn a_restored_database_goes_on_where_the_old_one_was() -> Result<()> {
     assert_eq!(number(&mut copy, "SELECT indexpilot.bootstrap_genome_catalog()")?, 1);
     let colour = "SELECT id FROM indexpilot.genome_catalog WHERE field_name = 'colour'";
     assert!(number(&mut copy, colour)? > last_field);
+
+    // What people have forbidden stays forbidden.
+    let health = "SELECT state || ' ' || detail FROM indexpilot.health_check() WHERE name = 'switch'";
+    assert_eq!(text(&mut copy, health)?, "warning disable_system() was called in this database: release day");
+    copy.batch_execute("SELECT indexpilot.enable_system()")?;
+    let (code, message) = refusal(&mut copy, "SELECT indexpilot.retire_index('crm.ip_goods_id')")?;
+    assert!(code == "55000" && message.contains("is protected"), "{code} {message}");
+    assert!(copy.query_one("SELECT indexpilot.unprotect('crm.ip_goods_id')", &[])?.get::<_, bool>(0));
 
     // The index is still known to be ours, and what was done to it can still be taken back.
     copy.batch_execute(&format!("SELECT indexpilot.rollback({mutation})"))?;
@@ -322,6 +332,108 @@ fn left_alone_it_builds_what_pays_and_keeps_it() -> Result<()> {
     assert!(watch.query_one(figures, &[])?.get::<_, bool>(0));
     let logged = "SELECT string_agg(mutation, ' ' ORDER BY id) FROM indexpilot.mutation_log";
     assert_eq!(text(&mut watch, logged)?, "create_index keep_index");
+    Ok(())
+}
+
+/// What a client of the shop does, over and over.
+fn client(cluster: &Cluster, first: i32, over: &AtomicBool) -> Result<i32> {
+    let mut db = connect(cluster)?;
+    let mut n = first;
+    while !over.load(Relaxed) {
+        n += 2;
+        db.batch_execute(&format!(
+            "SELECT label FROM crm.goods WHERE price = {}; BEGIN; SELECT id, total FROM crm.orders WHERE customer = {} AND state = 'open'; \
+             INSERT INTO crm.orders VALUES ({n}, {}, 'open', 1); UPDATE crm.orders SET total = total + 1 WHERE id = {}; COMMIT",
+            n % 20_000,
+            n % 3000,
+            n % 3000,
+            n % 1000
+        ))?;
+    }
+    Ok((n - first) / 2)
+}
+
+#[test]
+fn under_load_it_acts_alone_tells_the_truth_and_disturbs_nobody() -> Result<()> {
+    let cluster = shop(
+        Cluster::build("life-load")
+            .setting("indexpilot.mode", "observe")
+            .setting("indexpilot.verify_delay", "2s")
+            .setting("indexpilot.verify_min_calls", 10)
+            .setting("indexpilot.capture_bucket", "1s"),
+    )?;
+    let mut db = connect(&cluster)?;
+    db.batch_execute(
+        "CREATE TABLE crm.orders (id integer, customer integer, state text, total integer); \
+         INSERT INTO crm.orders SELECT i, i % 3000, CASE WHEN i % 10 = 0 THEN 'open' ELSE 'done' END, i FROM generate_series(1, 100000) i; \
+         ANALYZE crm.orders; SELECT indexpilot.capture_reset()",
+    )?;
+    let over = AtomicBool::new(false);
+    let worked = std::thread::scope(|scope| -> Result<i32> {
+        let clients = [1, 2].map(|first| {
+            let (cluster, over) = (&cluster, &over);
+            scope.spawn(move || client(cluster, first, over).map_err(|e| e.to_string()))
+        });
+        let watched = (|| -> Result<()> {
+            let known = "SELECT count(*) FROM indexpilot.queries WHERE calls >= 50 AND 'crm.orders'::regclass = ANY (tables) AND command <> 'insert'";
+            poll_until(LIMIT, "the workload to be known", || Ok(number(&mut db, known)? >= 2))?;
+            cluster.configure("indexpilot.mode", "apply")?;
+            cluster.reload()?;
+            // Whatever it does at the moment, its state can be asked for, and nothing is broken.
+            poll_until(Duration::from_secs(120), "all of it to be done", || {
+                let broken =
+                    text(&mut db, "SELECT string_agg(h::text, '; ') FROM indexpilot.health_check() h WHERE state = 'error'")?;
+                assert_eq!(broken, "");
+                let queued = "SELECT count(*) FROM indexpilot.actions WHERE state IN ('queued', 'building')";
+                let figure =
+                    "SELECT sum(value::bigint)::bigint FROM indexpilot.status WHERE name IN ('actions_queued', 'actions_building')";
+                // Of one moment, so they agree.
+                let mut moment = db.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start()?;
+                let both: bool = moment.query_one(&format!("SELECT ({queued}) = ({figure})"), &[])?.get(0);
+                assert!(both, "status counts other actions than there are");
+                moment.commit()?;
+                let done = "SELECT count(*) >= 2 AND bool_and(state IN ('kept', 'reverted', 'done', 'failed', 'cancelled')) FROM indexpilot.actions";
+                Ok(db.query_one(done, &[])?.get(0))
+            })
+        })();
+        over.store(true, Relaxed);
+        let mut rounds = 0;
+        for client in clients {
+            rounds += client.join().map_err(|_| "a client panicked")??;
+        }
+        watched.map(|()| rounds)
+    })?;
+    assert!(worked > 100, "{worked} rounds of the clients");
+    let outcomes = text(
+        &mut db,
+        "SELECT string_agg(format('%s %s %s %s', kind, state, definition, error_message), E'\\n') FROM indexpilot.actions",
+    )?;
+    assert_eq!(
+        number(&mut db, "SELECT count(*) FROM indexpilot.actions WHERE state <> 'kept' OR kind <> 'create'")?,
+        0,
+        "{outcomes}"
+    );
+    let faster = "SELECT count(*) FROM indexpilot.verifications WHERE role = 'cited' AND reason = 'faster' AND change_ratio < 0.5";
+    assert!(number(&mut db, faster)? >= 2, "{outcomes}");
+    // No statement of the clients failed, nor did one of ours.
+    assert_eq!(
+        number(
+            &mut db,
+            "SELECT coalesce(sum(errors), 0)::bigint FROM indexpilot.queries WHERE tables && ARRAY['crm.orders'::regclass]"
+        )?,
+        0
+    );
+    let complaints: Vec<String> = cluster
+        .log()
+        .lines()
+        .filter(|l| ["WARNING:", "ERROR:", "FATAL:", "PANIC:"].iter().any(|w| l.contains(w)))
+        .map(str::to_owned)
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
+    poll_until(LIMIT, "all to be well", || {
+        Ok(number(&mut db, "SELECT count(*) FROM indexpilot.health_check() WHERE state <> 'ok'")? == 0)
+    })
+    .map_err(|e| format!("{e}; {:?}", db.query("SELECT h::text FROM indexpilot.health_check() h WHERE state <> 'ok'", &[])))?;
     Ok(())
 }
 

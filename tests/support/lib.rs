@@ -78,13 +78,7 @@ impl Builder {
         };
         let data = cluster.data().to_owned();
         if !data.join("PG_VERSION").exists() {
-            cluster.programs.run(
-                cluster
-                    .programs
-                    .server("initdb")
-                    .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync", "-D"])
-                    .arg(&data),
-            )?;
+            cluster.programs.run(&mut cluster.initdb())?;
         }
         if self.preload {
             cluster.configure("shared_preload_libraries", "indexpilot")?;
@@ -157,12 +151,7 @@ impl Cluster {
     /// # Errors
     /// When it does not come up within a minute.
     pub fn start(&mut self) -> Result<()> {
-        let include = format!("include '{}'\n", self.dir.join("extra.conf").display());
-        let conf = self.data.join("postgresql.conf");
-        let text = fs::read_to_string(&conf)?;
-        if !text.contains(&include) {
-            fs::write(&conf, text + &include)?;
-        }
+        self.include()?;
         let start = self.programs.run(
             self.programs
                 .server("pg_ctl")
@@ -175,6 +164,17 @@ impl Cluster {
         // A server that came up too late is stopped all the same.
         self.running = true;
         start.map(|_| ()).map_err(|e| format!("{e}\n{}", self.log_tail(40)).into())
+    }
+
+    /// Has the server read what was configured here.
+    fn include(&self) -> Result<()> {
+        let include = format!("include '{}'\n", self.dir.join("extra.conf").display());
+        let conf = self.data.join("postgresql.conf");
+        let text = fs::read_to_string(&conf)?;
+        if !text.contains(&include) {
+            fs::write(&conf, text + &include)?;
+        }
+        Ok(())
     }
 
     /// Stops the server.
@@ -315,6 +315,37 @@ impl Cluster {
         self.programs.run(Command::new("cp").args(["-a", "--reflink=auto"]).args([&self.data, &copy.data]))?;
         self.hand_down(&copy)?;
         Ok(copy)
+    }
+
+    /// What pg_upgrade makes of this cluster, which must be stopped: a new one, not started, with copies of its data. Also what it said.
+    ///
+    /// # Errors
+    /// When it fails; the message has what it printed.
+    pub fn upgrade(&self, name: &str) -> Result<(Cluster, String)> {
+        let new = Cluster::place(self.programs.clone(), name)?;
+        self.programs.run(&mut new.initdb())?;
+        self.hand_down(&new)?;
+        new.include()?;
+        let mut upgrade = self.programs.server("pg_upgrade");
+        upgrade
+            .arg("-b")
+            .arg(self.programs.bin())
+            .arg("-B")
+            .arg(self.programs.bin())
+            .arg("-d")
+            .arg(&self.data)
+            .arg("-D")
+            .arg(&new.data);
+        upgrade.args(["-U", "postgres", "-s"]).arg(&new.socket);
+        // It writes into the directory where it runs.
+        let said = self.programs.run(upgrade.current_dir(&new.dir))?;
+        Ok((new, said))
+    }
+
+    fn initdb(&self) -> Command {
+        let mut command = self.programs.server("initdb");
+        command.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync", "-D"]).arg(&self.data);
+        command
     }
 
     /// Gives the settings of this cluster to one with a copy of its data, all but the socket.

@@ -129,9 +129,17 @@ pub(super) fn protected(facts: &Facts, _config: &Config) -> Finding {
 /// - before 13.7 and 14.3: functions in an index ran with the rights of whoever built it (CVE-2022-1552).
 /// - before 13.17, 14.14, 15.9, 16.5 and 17.1: a GRANT on the table at the same moment could undo that the table has an index at
 ///   all, which then is not maintained. That race is rare, so a person may take it; the worker does not.
-pub(super) fn minor_version(facts: &Facts, _config: &Config) -> Finding {
+///
+/// Whoever wants a newer server than these before anything is built says so by `indexpilot.guard_min_server_version`.
+pub(super) fn minor_version(facts: &Facts, config: &Config) -> Finding {
     let rule = "minor_version";
     let (major, minor) = (facts.server_version / 10_000, facts.server_version % 10_000);
+    if facts.server_version < config.min_server_version && facts.builds() {
+        return refuse(
+            rule,
+            format!("the server is of version {}, the oldest allowed is {}", facts.server_version, config.min_server_version),
+        );
+    }
     if (major == 13 && minor < 7) || (major == 14 && minor < 4) {
         return refuse(rule, format!("concurrent builds of PostgreSQL {major}.{minor} can damage an index; update the server"));
     }

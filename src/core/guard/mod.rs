@@ -189,6 +189,8 @@ pub struct Config {
     pub storage_budget: Option<Bytes>,
     /// Bytes; `None` = replicas are not looked at.
     pub max_replica_lag: Option<Bytes>,
+    /// Oldest server on which indexes are built, such as 150009; 0 = any without a known defect.
+    pub min_server_version: u32,
 }
 
 type Rule = fn(&Facts, &Config) -> Finding;

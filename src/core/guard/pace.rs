@@ -70,7 +70,7 @@ pub(super) fn cooldown(facts: &Facts, config: &Config) -> Finding {
     let detail = format!("the same index was taken back {ago:.0} s ago");
     let detail = match facts.reverted_times {
         0 | 1 => detail,
-        n => format!("{detail}, for the {n}th time"),
+        n => format!("{detail}, {n} times by now"),
     };
     match facts.adds() && ago < pause {
         true if facts.explicit => pass(rule, format!("{detail}, but somebody asked for it by a call")),

@@ -22,6 +22,7 @@ fn config() -> Config {
         cooldown_s: 3600.0,
         storage_budget: Some(1000),
         max_replica_lag: Some(1000),
+        min_server_version: 0,
     }
 }
 
@@ -99,6 +100,7 @@ fn each_rule_can_stop_an_action() {
         ("table_refused", |f, _| f.table_refused = Some("it is partitioned".into()), Verdict::Refuse),
         ("protected", |f, _| (f.kind, f.protected) = (Kind::Drop, true), Verdict::Refuse),
         ("minor_version", |f, _| f.server_version = 140_003, Verdict::Refuse),
+        ("minor_version", |_, c| c.min_server_version = 150_021, Verdict::Refuse),
     ];
     for (rule, change, expected) in cases {
         let (mut f, mut c) = (create(), config());
@@ -194,6 +196,26 @@ fn versions_with_defects_are_known() {
     }
     for good in [130_017, 140_014, 150_009, 160_005, 170_001, 180_000] {
         assert_eq!(at(good, false), Verdict::Pass, "{good}");
+    }
+}
+
+#[test]
+fn older_servers_than_wanted_build_nothing() {
+    let at = |kind, min| {
+        let facts = Facts { explicit: true, ..Facts::new(kind, 150_018) };
+        verdict_of("minor_version", &facts, &Config { min_server_version: min, ..config() })
+    };
+    assert_eq!(at(Kind::Create, 150_018), Verdict::Pass);
+    assert_eq!(at(Kind::Create, 150_019), Verdict::Refuse);
+    assert_eq!(at(Kind::Reindex, 160_000), Verdict::Refuse);
+    assert_eq!(at(Kind::Drop, 160_000), Verdict::Pass, "what is there may go");
+}
+
+#[test]
+fn each_rule_is_made_to_object_on_a_real_server() {
+    let live = include_str!("../../../tests/cluster/guard.rs");
+    for finding in review(&create(), &config()) {
+        assert!(live.contains(&format!("\"{}\"", finding.rule)), "tests/cluster/guard.rs says nothing of {}", finding.rule);
     }
 }
 

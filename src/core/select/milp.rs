@@ -7,15 +7,18 @@
 //! - minimise Σ weight·cost·x + Σ (maintenance + price of size)·y
 //!
 //! With y fixed the best x is 0 or 1 by itself, so only y need be integer.
+//!
+//! A set that is known gives an upper bound: configurations so dear that the best for all other queries does not make up for it are left
+//! out. What one query would cost without indexes can be thousands of times what all cost with them, and no solver likes such numbers.
 
-use super::problem::Problem;
+use super::problem::{Configuration, Problem};
 use crate::model::{CandidateIdx, PAGE};
 use good_lp::solvers::highs::{HighsProblem, highs};
 use good_lp::{Expression, ProblemVariables, SolverModel, Variable, constraint, variable};
 use std::collections::BTreeMap;
 
-/// The program's objective is scaled so that all queries together cost this much without any candidate: the solver's tolerances
-/// are absolute.
+/// The program's objective is scaled so that all queries together cost this much with the set that is known: the solver's tolerances are
+/// absolute.
 const SCALE: f64 = 1e5;
 
 /// What a solver found.
@@ -59,17 +62,20 @@ impl Milp for Uninterruptible {
     }
 }
 
-/// The best set for the configurations known, and a bound that no set goes below.
+/// The best set for the configurations known, and a bound that no set goes below. `known` are sets that one has already.
 ///
 /// # Errors
 /// A message when the solver found nothing or something that breaks a limit.
 pub(super) fn choose(
     problem: &Problem,
+    known: &[&[CandidateIdx]],
     milp: &mut dyn Milp,
     time_limit_s: f64,
     gap: f64,
 ) -> Result<(Vec<CandidateIdx>, f64), String> {
-    let Some((program, candidates, constant)) = build(problem) else { return Ok((Vec::new(), problem.lower_bound())) };
+    let known = known.iter().copied().chain([[].as_slice()]).filter(|set| problem.feasible(set));
+    let most = known.map(|set| problem.objective(&problem.flags(set))).fold(f64::INFINITY, f64::min);
+    let Some((program, candidates, constant)) = build(problem, most) else { return Ok((Vec::new(), problem.lower_bound())) };
     let result = milp.solve(program, time_limit_s, gap)?;
     if result.columns.len() < candidates.len() {
         return Err("the solver returned too few values".into());
@@ -85,8 +91,8 @@ pub(super) fn choose(
 }
 
 /// The program, the candidate of each of its first variables, and what queries without any configuration cost (they are left out).
-/// `None` when there is nothing to choose.
-fn build(problem: &Problem) -> Option<(HighsProblem, Vec<CandidateIdx>, f64)> {
+/// `None` when there is nothing to choose. No set that costs more than `most` is looked for.
+fn build(problem: &Problem, most: f64) -> Option<(HighsProblem, Vec<CandidateIdx>, f64)> {
     let cost = |q: usize| problem.queries[q].weight * problem.queries[q].base;
     let (with, without): (Vec<usize>, Vec<usize>) =
         problem.order.iter().partition(|q| !problem.queries[**q].configurations.is_empty());
@@ -95,12 +101,19 @@ fn build(problem: &Problem) -> Option<(HighsProblem, Vec<CandidateIdx>, f64)> {
     if total <= 0.0 {
         return None;
     }
-    let scale = SCALE / total;
+    let scale = SCALE / total.min((most - constant).max(total * 1e-12));
+    // What a query may cost beyond its best.
+    let leeway = (most - problem.lower_bound()).max(0.0) + problem.rounding();
+    let in_reach = |q: usize, cost: f64| {
+        let model = &problem.queries[q];
+        let least = model.configurations.first().map_or(model.base, |c| c.cost.min(model.base));
+        model.weight * (cost - least) <= leeway
+    };
 
     let mut variables = ProblemVariables::new();
     let mut y: BTreeMap<CandidateIdx, Variable> = BTreeMap::new();
     let mut candidates: Vec<CandidateIdx> =
-        with.iter().flat_map(|q| &problem.queries[*q].configurations).flat_map(|c| c.set.iter().copied()).collect();
+        with.iter().flat_map(|&q| within(problem, q, &in_reach)).flat_map(|c| c.set.iter().copied()).collect();
     candidates.sort_unstable();
     candidates.dedup();
     let mut objective = Expression::from(0.0);
@@ -112,11 +125,14 @@ fn build(problem: &Problem) -> Option<(HighsProblem, Vec<CandidateIdx>, f64)> {
     let mut rows = Vec::new();
     for &q in &with {
         let model = &problem.queries[q];
-        let nothing = variables.add(variable().min(0.0).max(1.0));
-        objective.add_mul(scale * model.weight * model.base, nothing);
-        let mut one = Expression::from(nothing);
+        let mut one = Expression::from(0.0);
+        if in_reach(q, model.base) {
+            let nothing = variables.add(variable().min(0.0).max(1.0));
+            objective.add_mul(scale * model.weight * model.base, nothing);
+            one += nothing;
+        }
         let mut uses: BTreeMap<CandidateIdx, Expression> = BTreeMap::new();
-        for configuration in &model.configurations {
+        for configuration in within(problem, q, &in_reach) {
             let x = variables.add(variable().min(0.0).max(1.0));
             objective.add_mul(scale * model.weight * configuration.cost, x);
             one += x;
@@ -152,4 +168,12 @@ fn build(problem: &Problem) -> Option<(HighsProblem, Vec<CandidateIdx>, f64)> {
         program.add_constraint(row);
     }
     Some((program, candidates, constant))
+}
+
+fn within<'a>(
+    problem: &'a Problem,
+    query: usize,
+    in_reach: &'a dyn Fn(usize, f64) -> bool,
+) -> impl Iterator<Item = &'a Configuration> {
+    problem.queries[query].configurations.iter().filter(move |c| in_reach(query, c.cost))
 }

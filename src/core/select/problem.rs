@@ -14,7 +14,7 @@ const SAME: f64 = 1e-9;
 const PREDICTED_PLANS: usize = 2;
 /// A plan with more mixes of scans than this is mixed at some prices only.
 const MAX_MIXES: usize = 48;
-/// The price of size: so much of the whole objective for all candidates together.
+/// The price of size: for all candidates together so much of the least that the queries can cost.
 const SIZE_PRICE: f64 = 1e-7;
 
 /// A query's cost when exactly these candidates exist (or more, as far as the planner ignores the others).
@@ -110,12 +110,13 @@ impl Problem {
         }
     }
 
-    /// Sets the price of size, once the base costs are known.
+    /// Sets the price of size, once it is known what the queries cost at worst and at best.
     pub fn price_sizes(&mut self) {
         let all: f64 = self.items.iter().map(|i| i.pages as f64).sum();
         let base: f64 = self.order.iter().map(|&q| self.queries[q].weight * self.queries[q].base).sum();
         self.total = base;
-        let per_page = SIZE_PRICE * if base > 0.0 { base } else { 1.0 } / all.max(1.0);
+        let least = if base > 0.0 { self.lower_bound().max(base * SAME) } else { 1.0 };
+        let per_page = SIZE_PRICE * least / all.max(1.0);
         for item in &mut self.items {
             item.price = per_page * item.pages as f64;
         }
@@ -128,7 +129,7 @@ impl Problem {
         if set.is_empty() || !set.iter().all(|c| self.items[*c].usable) || !gains(model.base, cost, self.min_gain) {
             return false;
         }
-        let slack = SAME * model.base.abs();
+        let slack = SAME * cost.abs();
         if model.configurations.iter().any(|other| subset(&other.set, set) && other.cost <= cost + slack) {
             return false;
         }
@@ -142,7 +143,7 @@ impl Problem {
     /// does better than the whole: what was predicted to is put right.
     pub fn answered(&mut self, query: QueryIdx, with: &[CandidateIdx], plan: &PlanCost) -> bool {
         let model = &mut self.queries[query];
-        let slack = SAME * model.base.abs();
+        let slack = SAME * plan.cost.abs();
         let mut changed = model.templates.learn(plan);
         if !model.answers.iter().any(|(known, _)| known == with) {
             model.answers.push((with.to_vec(), plan.cost));

@@ -10,7 +10,7 @@ use crate::whatif::{Cancelled, CostOracle, Memo};
 /// Relative gap at which the solver may stop.
 pub(super) const GAP: f64 = 5e-3;
 /// The same as long as the planner still contradicts the model: the last percent takes most of the time, of a model that is wrong.
-const LOOSE_GAP: f64 = 2e-2;
+pub(super) const LOOSE_GAP: f64 = 2e-2;
 /// Times that queries are asked what they would like beside what is chosen.
 const MAX_REFINED: usize = 2;
 /// Questions for a query on average after which no set is refined.
@@ -77,27 +77,32 @@ impl<'a> Search<'a> {
         milp: &mut dyn Milp,
         elapsed_s: &mut dyn FnMut() -> f64,
     ) -> Result<(Validated, f64), SelectError> {
+        let first = best.clone();
+        let mut tidied = false;
         let mut bound = self.problem.lower_bound();
         let mut forbidden_before = usize::MAX;
         let mut refined = 0;
         let mut gap = LOOSE_GAP;
         let mut seen: Vec<Vec<CandidateIdx>> = Vec::new();
         for round in 0..MAX_ROUNDS {
+            let greedy = if round == 0 { Some(self.greedy(elapsed_s)?) } else { None };
             let left = self.config.time_limit_s - elapsed_s();
             let mut sets = Vec::new();
             if left > 0.0 {
+                let mut known = vec![best.set.as_slice()];
+                known.extend(greedy.as_deref());
                 // A solver that fails leaves the greedy set: the result says so by its method.
-                let solved = milp::choose(&self.problem, milp, left, gap).ok();
+                let solved = milp::choose(&self.problem, &known, milp, left, gap).ok();
                 bound = solved.as_ref().map_or_else(|| self.problem.lower_bound(), |(_, proved)| *proved);
                 sets.extend(solved.map(|(set, _)| (Method::Milp, set)));
                 if self.memo.interrupted() {
                     return Err(SelectError::Cancelled);
                 }
             }
-            if round == 0 || sets.is_empty() {
-                let (memo, limit) = (&mut self.memo, self.config.time_limit_s.max(elapsed_s()) + GREEDY_EXTRA_S);
-                let mut go_on = || if memo.interrupted() { Err(Cancelled) } else { Ok(elapsed_s() < limit) };
-                sets.push((Method::Greedy, greedy::choose(&self.problem, &mut go_on)?));
+            match greedy {
+                Some(set) => sets.push((Method::Greedy, set)),
+                None if sets.is_empty() => sets.push((Method::Greedy, self.greedy(elapsed_s)?)),
+                None => {}
             }
             let mut changed = false;
             for (method, set) in sets {
@@ -111,23 +116,44 @@ impl<'a> Search<'a> {
             if elapsed_s() > self.config.time_limit_s {
                 break;
             }
+            if !news && tidied {
+                break;
+            }
             if !news && gap > GAP {
                 gap = GAP;
                 continue;
             }
             // Nothing new in the model: what would the queries like to have beside what is chosen?
             if !news && (refined >= MAX_REFINED || !self.refine(&best.set, elapsed_s)?) {
-                break;
+                // Nothing. What they could do without leaves room for something else.
+                if !self.tidy(&mut best)? {
+                    break;
+                }
+                (tidied, gap) = (true, LOOSE_GAP);
             }
             refined += usize::from(!news);
         }
-        let tidied = validate::tidy(&self.problem, &mut self.memo, best.clone())?;
-        let tidied = Validated { method: best.method, ..validate::set(&self.problem, &mut self.memo, &tidied.set, Ask::Exact)? };
-        if tidied.allowed && !self.problem.better(&best, &tidied) {
-            best = tidied;
+        self.tidy(&mut best)?;
+        if self.problem.better(&first, &best) {
+            best = first;
         }
         // What was not asked could be better than what the model knows.
         Ok((best, if self.hurried { bound.min(self.problem.lower_bound()) } else { bound }))
+    }
+
+    fn greedy(&mut self, elapsed_s: &mut dyn FnMut() -> f64) -> Result<Vec<CandidateIdx>, SelectError> {
+        let (memo, limit) = (&mut self.memo, self.config.time_limit_s.max(elapsed_s()) + GREEDY_EXTRA_S);
+        let mut go_on = || if memo.interrupted() { Err(Cancelled) } else { Ok(elapsed_s() < limit) };
+        Ok(greedy::choose(&self.problem, &mut go_on)?)
+    }
+
+    /// Takes out of a set what is not worth its place; true when there was something.
+    fn tidy(&mut self, best: &mut Validated) -> Result<bool, SelectError> {
+        let tidied = validate::tidy(&self.problem, &mut self.memo, best)?;
+        let fewer = tidied.set.len() < best.set.len();
+        self.problem.learn(&tidied);
+        *best = tidied;
+        Ok(fewer)
     }
 
     /// Asks about every query beside a set; true when something was learned.

@@ -59,32 +59,58 @@ pub(super) fn set(problem: &Problem, memo: &mut Memo<'_>, set: &[CandidateIdx], 
     Ok(Validated { set, plans, objective, allowed, regressions, method: Method::Greedy })
 }
 
-/// Takes out what no plan uses and what does not pay for itself beside the others.
-pub(super) fn tidy(problem: &Problem, memo: &mut Memo<'_>, mut best: Validated) -> Result<Validated, Cancelled> {
-    let used = |v: &Validated, c: CandidateIdx| v.plans.iter().any(|p| p.used.contains(&c));
+/// Takes out what no plan uses and what does not pay for itself beside the others. What is returned is as the planner itself sees it.
+pub(super) fn tidy(problem: &Problem, memo: &mut Memo<'_>, best: &Validated) -> Result<Validated, Cancelled> {
+    let foreseen = fewer(problem, memo, best)?;
+    let mut removed: Vec<CandidateIdx> = largest_first(problem, &best.set);
+    removed.retain(|c| !foreseen.set.contains(c));
     loop {
-        let some_used: Vec<CandidateIdx> = best.set.iter().copied().filter(|c| used(&best, *c)).collect();
-        if some_used.len() == best.set.len() {
-            break;
+        let kept: Vec<CandidateIdx> = best.set.iter().copied().filter(|c| !removed.contains(c)).collect();
+        let exact = set(problem, memo, &kept, Ask::Exact)?;
+        let before = removed.len();
+        // What was inferred was wrong of some queries: they get back what their plans used or, if that is not it, half of what they could
+        // use, that which was taken out last.
+        for &q in problem.order.iter().filter(|q| exact.plans[**q].cost > foreseen.plans[**q].cost * (1.0 + 1e-6)) {
+            let used = |c: &CandidateIdx| best.plans[q].used.contains(c);
+            let mut back: Vec<CandidateIdx> = removed.iter().copied().filter(used).collect();
+            if back.is_empty() {
+                let on_tables = memo.relevant(q, &removed);
+                back.extend(removed.iter().copied().filter(|c| on_tables.contains(c)));
+                back.drain(..back.len() / 2);
+            }
+            removed.retain(|c| !back.contains(c));
         }
-        let fewer = set(problem, memo, &some_used, Ask::Near)?;
-        if !fewer.allowed || fewer.objective > best.objective * (1.0 + 1e-9) {
-            break;
+        if removed.len() == before {
+            let tidied = Validated { method: best.method, ..exact };
+            return Ok(if tidied.allowed { tidied } else { best.clone() });
         }
-        best = Validated { method: best.method, ..fewer };
     }
-    let mut at = 0;
-    while at < best.set.len() {
-        let mut without = best.set.clone();
-        without.remove(at);
+}
+
+/// The set without those members, as far as that can be told from earlier answers.
+fn fewer(problem: &Problem, memo: &mut Memo<'_>, best: &Validated) -> Result<Validated, Cancelled> {
+    let mut best = best.clone();
+    for c in largest_first(problem, &best.set) {
+        let without: Vec<CandidateIdx> = best.set.iter().copied().filter(|other| *other != c).collect();
         let fewer = set(problem, memo, &without, Ask::Near)?;
-        if fewer.allowed && problem.better(&fewer, &best) {
+        if fewer.allowed && (problem.better(&fewer, &best) || !worth(problem, c, &best, &fewer)) {
             best = Validated { method: best.method, ..fewer };
-        } else {
-            at += 1;
         }
     }
     Ok(best)
+}
+
+/// Of two that can stand for each other the smaller one stays.
+fn largest_first(problem: &Problem, set: &[CandidateIdx]) -> Vec<CandidateIdx> {
+    let mut members = set.to_vec();
+    members.sort_by_key(|c| (std::cmp::Reverse(problem.items[*c].bytes), *c));
+    members
+}
+
+/// Without the member its queries would be dearer by as much as an index must save. The shares of several queries count together.
+fn worth(problem: &Problem, member: CandidateIdx, with: &Validated, without: &Validated) -> bool {
+    let share = |q: QueryIdx| 1.0 - with.plans[q].cost / without.plans[q].cost.max(f64::MIN_POSITIVE);
+    users(with, member).into_iter().map(share).sum::<f64>() >= problem.min_gain
 }
 
 /// Queries whose plan uses the candidate, ascending.

@@ -12,9 +12,10 @@
 //! - One page more holds the metadata.
 
 use super::groups::poisson_mean;
-use super::sample::Part;
+use super::sample::{Part, Values, tuple as tuple_size};
 use super::{RowSample, Size, indexed_rows, maxalign};
 use crate::model::{AttNum, ColumnInfo, IndexDef, PAGE, TableInfo};
+use std::collections::BTreeMap;
 
 const TUPLE_HEADER: f64 = 8.0;
 /// The header with the null bitmap of up to 32 columns.
@@ -216,29 +217,34 @@ fn described(columns: &[&ColumnInfo], keys: &[&ColumnInfo], rows: f64, deduplica
 }
 
 /// The leaves, as a part of a sample of the table's rows tells them, which stands for `all_rows`; `None` when the sample has not all
-/// columns. When `rows` are less, because the part has others too, they are taken as scattered over the groups of all.
+/// columns, unless others stand in. When `rows` are less, because the part has others too, they are taken as scattered over the groups of all.
 fn sampled(
     (sample, part): (&RowSample, &Part),
-    columns: &[AttNum],
-    keys: &[AttNum],
+    columns: &[&ColumnInfo],
+    keys: &[&ColumnInfo],
     (all_rows, rows): (f64, f64),
     deduplicated: bool,
 ) -> Option<Leaves> {
     let scale = all_rows / part.len().max(1) as f64;
     let share = (rows / all_rows).clamp(0.0, 1.0);
     let whole = share >= 1.0;
-    let tuples = sample.widths(columns, part.rows())?;
-    let key = sample.widths(keys, part.rows())?.mean;
+    let averages = if deduplicated { BTreeMap::new() } else { stand_ins(sample, columns) };
+    let sizes = |columns: &[&ColumnInfo]| -> Option<Vec<&Values>> {
+        columns.iter().map(|c| sample.column(c.attnum).or_else(|| averages.get(&c.attnum))).collect()
+    };
+    let (columns, key_sizes) = (sizes(columns)?, sizes(keys)?);
+    let tuples = sample.widths(&columns, part.rows());
+    let key = sample.widths(&key_sizes, part.rows()).mean;
     let (groups, pages) = if deduplicated {
-        let groups = sample.groups(part, keys, scale)?;
+        let groups = sample.groups(part, &keys.iter().map(|c| c.attnum).collect::<Vec<_>>(), scale)?;
         let mut all = Tuples::default();
         let mut frequent = 0.0;
         for (met, row) in &groups.frequent {
             let rows = f64::from(*met) * scale * share;
-            all.add(group(rows, sample.width(keys, *row)?), 1.0);
+            all.add(group(rows, f64::from(tuple_size(&key_sizes, *row as usize))), 1.0);
             frequent += rows;
         }
-        let width = sample.widths(keys, Some(&groups.met))?.mean;
+        let width = sample.widths(&key_sizes, Some(&groups.met)).mean;
         let mut rare = 0.0;
         for (part, mean) in &groups.rare {
             let mean = mean.max(1.0);
@@ -258,6 +264,20 @@ fn sampled(
         (rows, rows / (per_page(tuples.mean, 0.0, LEAF_SPARE, even) + tuples.variation / 2.0))
     };
     Some(Leaves { pages, tuple: tuples.mean, key, groups })
+}
+
+/// Averages in place of the columns that the sample lacks, such as expressions, so that how the widths of the others go together still
+/// counts. Not for those with NULLs, nor when there is no other.
+fn stand_ins(sample: &RowSample, columns: &[&ColumnInfo]) -> BTreeMap<AttNum, Values> {
+    let lacking: Vec<_> = columns.iter().filter(|c| sample.column(c.attnum).is_none()).collect();
+    if lacking.len() == columns.len() || lacking.iter().any(|c| c.null_frac > 0.0) {
+        return BTreeMap::new();
+    }
+    let average = |c: &&&ColumnInfo| {
+        let size = u16::try_from(c.avg_width.max(1)).unwrap_or(u16::MAX);
+        (c.attnum, Values::average(c.align, is_varlena(&c.type_name), size))
+    };
+    lacking.iter().map(average).collect()
 }
 
 /// Leaf tuples.
@@ -293,13 +313,9 @@ pub fn btree(def: &IndexDef, table: &TableInfo) -> Size {
     let columns: Vec<&ColumnInfo> = def.columns().filter_map(|c| table.column(c)).collect();
     let keys: Vec<&ColumnInfo> = def.keys.iter().filter_map(|k| table.column(k.column)).collect();
     let deduplicated = def.include.is_empty() && keys.iter().all(|c| c.dedup);
-    let numbers = |columns: &[&ColumnInfo]| columns.iter().map(|c| c.attnum).collect::<Vec<_>>();
-    let of_sample = |sample: &RowSample| {
-        let (columns, keys) = (numbers(&columns), numbers(&keys));
-        match def.predicate.as_ref().and_then(|sql| sample.part(sql)) {
-            Some(part) => sampled((sample, &part), &columns, &keys, (rows, rows), deduplicated),
-            None => sampled((sample, sample.all()), &columns, &keys, (table.rows.max(1.0).floor(), rows), deduplicated),
-        }
+    let of_sample = |sample: &RowSample| match def.predicate.as_ref().and_then(|sql| sample.part(sql)) {
+        Some(part) => sampled((sample, &part), &columns, &keys, (rows, rows), deduplicated),
+        None => sampled((sample, sample.all()), &columns, &keys, (table.rows.max(1.0).floor(), rows), deduplicated),
     };
     let leaves = table.sample.as_deref().and_then(of_sample).unwrap_or_else(|| described(&columns, &keys, rows, deduplicated));
     // Where two leaves meet within equal keys, the inner page needs the row's address too [nbtutils.c, `_bt_truncate`].

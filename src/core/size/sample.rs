@@ -55,6 +55,15 @@ impl Values {
         let uniform = values.windows(2).all(|w| matches!(w, [a, b] if a.size == b.size));
         Values { align, varying, values, uniform }
     }
+
+    /// A column that was not looked at, such as an expression: every value is as long as the average one.
+    pub(super) fn average(align: u8, varying: bool, size: u16) -> Self {
+        Values { align, varying, values: vec![Value { hash: 0, size }], uniform: true }
+    }
+
+    fn size(&self, row: usize) -> u16 {
+        self.values.get(if self.uniform { 0 } else { row }).map_or(0, |v| v.size)
+    }
 }
 
 /// Sampled rows of a table.
@@ -219,16 +228,19 @@ impl RowSample {
         self.columns.get(&column).and_then(|c| c.values.get(row)).map(|v| v.size)
     }
 
+    pub(super) fn column(&self, wanted: AttNum) -> Option<&Values> {
+        self.columns.get(&wanted)
+    }
+
     fn columns(&self, wanted: &[AttNum]) -> Option<Vec<&Values>> {
-        wanted.iter().map(|c| self.columns.get(c)).collect()
+        wanted.iter().map(|c| self.column(*c)).collect()
     }
 
     /// Size of the index tuples of the columns, in their order, over the rows in `of`, or over all of them.
-    pub(super) fn widths(&self, columns: &[AttNum], of: Option<&[u32]>) -> Option<Widths> {
-        let columns = self.columns(columns)?;
+    pub(super) fn widths(&self, columns: &[&Values], of: Option<&[u32]>) -> Widths {
         let (mut n, mut sum, mut squares) = (0.0, 0.0, 0.0);
         let mut add = |row: usize| {
-            let size = f64::from(tuple(&columns, row));
+            let size = f64::from(tuple(columns, row));
             n += 1.0;
             sum += size;
             squares += size * size;
@@ -239,12 +251,7 @@ impl RowSample {
             None => (0..self.rows()).for_each(add),
         }
         let mean: f64 = sum / f64::max(n, 1.0);
-        Some(Widths { mean, variation: if mean > 0.0 { (squares / n / (mean * mean) - 1.0).max(0.0) } else { 0.0 } })
-    }
-
-    /// Size of one row's index tuple.
-    pub(super) fn width(&self, columns: &[AttNum], row: u32) -> Option<f64> {
-        Some(f64::from(tuple(&self.columns(columns)?, row as usize)))
+        Widths { mean, variation: if mean > 0.0 { (squares / n / (mean * mean) - 1.0).max(0.0) } else { 0.0 } }
     }
 
     /// The groups of equal values of the columns together among the rows of a part; NULL equals NULL, as in a B-tree. `scale`: rows of the
@@ -266,10 +273,10 @@ impl RowSample {
 }
 
 /// Size of the index tuple of a row [indextuple.c, heaptuple.c].
-fn tuple(columns: &[&Values], row: usize) -> u32 {
+pub(super) fn tuple(columns: &[&Values], row: usize) -> u32 {
     let (mut bytes, mut header) = (0_u32, 8_u32);
     for column in columns {
-        let size = column.values.get(row).map_or(0, |v| v.size);
+        let size = column.size(row);
         if size == 0 {
             // The null bitmap takes what alignment leaves, so as much as a header.
             header = 16;

@@ -251,12 +251,42 @@ fn widths_are_aligned_as_in_an_index() {
     let text = |sizes: &[u16]| Values::new(4, true, sizes.iter().map(|s| Value { hash: u64::from(*s), size: *s }).collect());
     let int = Values::new(4, false, vec![Value { hash: 1, size: 4 }; 3]);
     let sample = RowSample::new(vec![0; 3], true, BTreeMap::from([(1, text(&[5, 0, 300])), (2, int)])).unwrap();
-    let mean = |columns: &[AttNum]| sample.widths(columns, None).unwrap().mean;
+    let mean = |columns: &[AttNum]| {
+        let columns: Vec<_> = columns.iter().map(|c| sample.column(*c).unwrap()).collect();
+        sample.widths(&columns, None).mean
+    };
     // 8 + 5 is 16, an all-NULL tuple is 16, 8 + 300 is 312.
     assert!((mean(&[1]) - (16.0 + 16.0 + 312.0) / 3.0).abs() < 1e-9);
     // The number after five bytes begins at eight; where the text is NULL the header is longer.
     assert!((mean(&[1, 2]) - (24.0 + 24.0 + 312.0) / 3.0).abs() < 1e-9);
-    assert_eq!(sample.widths(&[3], None), None, "a column that was not sampled");
+    assert!(sample.column(3).is_none(), "a column that was not sampled");
+}
+
+#[test]
+fn an_expression_beside_sampled_columns_is_as_long_as_on_average() {
+    let rows = 6000_usize;
+    let mut table = fixture::table(1, "t", rows as f64, &["expression", "amount", "id", "phone"]);
+    for (column, (name, width)) in table.columns.iter_mut().zip([("text", 3), ("numeric", 8), ("integer", 4), ("text", 16)]) {
+        (column.type_name, column.avg_width, column.dedup) = (name.into(), width, false);
+    }
+    let values = |varying, size: &dyn Fn(usize) -> u16| {
+        Values::new(4, varying, (0..rows).map(|r| Value { hash: r as u64, size: size(r) }).collect())
+    };
+    let columns = BTreeMap::from([
+        (2, values(true, &|r| if r % 10 == 0 { 7 } else { 9 })),
+        (3, values(false, &|_| 4)),
+        (4, values(true, &|_| 16)),
+    ]);
+    table.sample = RowSample::new((0..rows).map(|r| (r / 50) as u32).collect(), true, columns).map(Arc::new);
+    // 8 + 3 + 9, aligned to 4, + 4 + 16 is 40; so is 8 + 3 + 7.
+    let leaves = built((0..rows).map(|r| (vec![r as i64], 40)).collect());
+    let size = of(&IndexDef::new(table.rel, vec![Key::asc(1), Key::asc(2)], [3, 4]), &table);
+    assert!((size.pages as f64 - leaves - 2.0).abs() <= 1.0, "{} for {leaves} leaves", size.pages);
+    table.columns[0].null_frac = 0.5;
+    assert!(
+        of(&IndexDef::new(table.rel, vec![Key::asc(1), Key::asc(2)], [3, 4]), &table).pages > size.pages,
+        "from the statistics"
+    );
 }
 
 #[test]

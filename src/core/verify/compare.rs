@@ -1,14 +1,14 @@
 //! One query before and after, and how much everything else changed.
 
 use super::stats;
-use super::{Comparison, Effect, MIN_GAIN, MIN_LOSS_MS, Measured, Window};
+use super::{Comparison, Effect, MIN_GAIN, MIN_LOSS_MS, Measured, Role, Window};
 use crate::histogram::{BUCKETS, Histogram};
 
 /// Failures after the change that a verdict for failing needs at least, and the least rise of their share.
 const MIN_ERRORS: u64 = 5;
 const MIN_ERROR_RISE: f64 = 0.01;
 
-/// Probability below which a query that seems slower is worth more calls.
+/// Probability below which a query that seems slower, or faster, is worth more calls.
 const SUSPICIOUS: f64 = 0.3;
 
 /// Queries of other tables that are needed to tell how the server as a whole changed.
@@ -78,7 +78,7 @@ pub(super) fn compare(m: &Measured, counts: bool, chances: [f64; 2], drift: f64,
         p_value: None,
         expected_ms: before,
         slower_at_all: false,
-        suspect: false,
+        unsettled: false,
     };
     let [chance_faster, chance_slower] = chances;
     if fails_more(m, chance_slower) {
@@ -95,14 +95,16 @@ pub(super) fn compare(m: &Measured, counts: bool, chances: [f64; 2], drift: f64,
     row.expected_ms = Some(expected);
     row.slower_at_all = p < chance_slower && after > expected;
     let too_slow = after > expected * (1.0 + max_regression) && after - expected >= MIN_LOSS_MS;
-    row.suspect = too_slow && p < SUSPICIOUS;
+    // What takes longer than before is not praised because everything else takes even longer.
+    let gains = !rises && after <= expected * (1.0 - MIN_GAIN);
     row.effect = if row.slower_at_all && too_slow {
         Effect::Slower
-    } else if p < chance_faster && after <= expected * (1.0 - MIN_GAIN) {
+    } else if p < chance_faster && gains {
         Effect::Faster
     } else {
         Effect::Same
     };
+    row.unsettled = row.effect == Effect::Same && p < SUSPICIOUS && (too_slow || (gains && m.role == Role::Cited));
     row
 }
 

@@ -17,12 +17,14 @@
 //! 4. *Reverted* when updates are no longer heap-only, and the writes that became slower at all, by however little, lost more than
 //!    was saved.
 //! 5. *Kept* when a cited query became faster, some plan used the index, and all cited queries were seen or the time of observing
-//!    ([`observation_s`]) is over.
+//!    ([`observation_s`]) is over. For 6, that time is over only when enough updates were seen too, where there were any before.
 //! 6. That time being over: *reverted* when updates are no longer heap-only or cited queries became slower, and nothing became
 //!    faster; else *neutral*: the index stays, and nothing is claimed.
-//! 7. *Pending* otherwise. A query that seems slower, though not beyond chance, is watched for as long as there is.
+//! 7. *Pending* otherwise. A query that seems slower, or a cited one that seems faster, though not beyond chance, is watched for as
+//!    long as there is.
 //!
-//! An index that no plan has used slows no reads: 2 and 3 wait for the end of the time then. What it does to writes counts at once.
+//! An index that no plan has used slows no reads: 2 and 3 wait for the end of the time then. What it does to writes counts at once. Nor
+//! does it save anything: at the end of the time, nothing that became faster speaks for it.
 //!
 //! *Slower* means by more than `max_regression` and by at least [`MIN_LOSS_MS`] a call; *faster* by at least [`MIN_GAIN`].
 
@@ -219,9 +221,9 @@ pub struct Comparison {
     /// It became slower beyond chance, by however little.
     #[serde(skip)]
     slower_at_all: bool,
-    /// It seems to be slower, and more calls may show it.
+    /// It seems to be slower, or faster, and more calls may show it.
     #[serde(skip)]
-    suspect: bool,
+    unsettled: bool,
 }
 
 impl Comparison {
@@ -307,26 +309,32 @@ impl Case<'_> {
         let cited = self.rows.iter().filter(|r| r.role == Role::Cited);
         let (known, all) = (cited.clone().filter(|r| r.effect != Effect::TooFewCalls).count(), cited.count());
         let out_of_time = self.seen.watched_s >= self.config.timeout_s;
-        let suspect = self.rows.iter().any(|r| r.suspect);
-        let over = out_of_time || (known == all && all > 0 && self.seen.watched_s >= self.seen.observation_s);
+        let updates_awaited = self.seen.updates.is_some_and(|u| u.before >= MIN_UPDATES && u.after < MIN_UPDATES);
+        let observed = known == all && all > 0 && self.seen.watched_s >= self.seen.observation_s;
+        let over = out_of_time || (observed && !updates_awaited);
         let faster_cited = self.heaviest(Effect::Faster, |r| r.role == Role::Cited);
+        let unsettled = self.rows.iter().any(|r| r.unsettled && (r.role != Role::Cited || !unused));
+        // The server may be late to tell that a plan used it, but not as late as that.
+        let useless = unused && over;
+        let gain = faster_cited.filter(|_| !useless);
+        let saved_ms = if useless { 0.0 } else { self.saved_ms };
         // What an index that no plan uses does to reads is an accident, until time is over and it is of no use anyway.
         let counts = |r: &Comparison| r.role == Role::Write || !unused || over;
-        if let (Some(row), None) = (self.heaviest(Effect::Slower, |r| r.role == Role::Cited && counts(r)), faster_cited) {
+        if let (Some(row), None) = (self.heaviest(Effect::Slower, |r| r.role == Role::Cited && counts(r)), gain) {
             return (Verdict::Reverted, format!("{}; no query that the decision named became faster", row.sentence()));
         }
         if let Some(row) = self.heaviest(Effect::Slower, counts)
-            && self.lost_ms > self.saved_ms
+            && self.lost_ms > saved_ms
         {
-            let balance = format!("{} were lost since the change, {} saved", time(self.lost_ms), time(self.saved_ms));
+            let balance = format!("{} were lost since the change, {} saved", time(self.lost_ms), time(saved_ms));
             return (Verdict::Reverted, format!("{}; {balance}", row.sentence()));
         }
         let hot = self.hot_loss();
         if let Some(loss) = &hot {
             // A write does more for each update that is not heap-only: no slowness is too small to be believed then.
             let lost: f64 = self.rows.iter().filter(|r| r.role == Role::Write && r.slower_at_all).map(|r| -r.change_ms()).sum();
-            if lost > self.saved_ms {
-                let balance = format!("writes lost {} since the change, {} were saved", time(lost), time(self.saved_ms));
+            if lost > saved_ms {
+                let balance = format!("writes lost {} since the change, {} were saved", time(lost), time(saved_ms));
                 return (Verdict::Reverted, format!("{loss}; {balance}"));
             }
         }
@@ -338,7 +346,7 @@ impl Case<'_> {
             return (Verdict::Kept, format!("{}; {balance}", row.sentence()));
         }
         if over
-            && faster_cited.is_none()
+            && gain.is_none()
             && let Some(loss) = hot
         {
             return (Verdict::Reverted, format!("{loss}; no query that the decision named became faster"));
@@ -353,7 +361,7 @@ impl Case<'_> {
                 if unused { "; no plan has used the index" } else { "" }
             ),
         };
-        match out_of_time || (over && !suspect) {
+        match out_of_time || (over && !unsettled) {
             true => (Verdict::Neutral, format!("after {}, {so_far}", span(self.seen.watched_s))),
             false => (Verdict::Pending, format!("watched for {}: {so_far}", span(self.seen.watched_s))),
         }

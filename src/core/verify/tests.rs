@@ -155,7 +155,54 @@ fn updates_that_are_no_longer_heap_only_are_weighed() {
     // One that saves nothing does not, when its time is over; few updates say nothing.
     assert_eq!(of(std::slice::from_ref(&idle), at(60.0, lost)).verdict, Verdict::Pending);
     assert_eq!(of(std::slice::from_ref(&idle), at(600.0, lost)).verdict, Verdict::Reverted);
-    assert_eq!(of(&[idle], at(600.0, Updates { after: 50, hot_after: 0, ..lost })).verdict, Verdict::Neutral);
+    // Few updates say nothing yet: they are waited for, for as long as there is.
+    let few = Updates { after: 50, hot_after: 0, ..lost };
+    assert_eq!(of(std::slice::from_ref(&idle), at(600.0, few)).verdict, Verdict::Pending);
+    assert_eq!(of(std::slice::from_ref(&idle), at(3600.0, few)).verdict, Verdict::Neutral);
+    // A table that was hardly updated before either has none to wait for.
+    assert_eq!(of(&[idle], at(600.0, Updates { before: 99, ..few })).verdict, Verdict::Neutral);
+}
+
+#[test]
+fn what_no_plan_uses_saves_nothing() {
+    let faster = measured(1, Role::Cited, around(3_000, 50), around(1_000, 50));
+    let write = measured(2, Role::Write, around(1_000, 50), around(1_400, 50));
+    let lost = Updates { before: 1000, hot_before: 950, after: 500, hot_after: 50 };
+    let at = |watched_s, scans, updates| Circumstances {
+        scans: Some(scans),
+        updates,
+        observation_s: 600.0,
+        ..Circumstances::after(watched_s)
+    };
+    let of = |m: &[Measured], seen: Circumstances| judge(m, &seen, &config()).verdict;
+    let both = [faster.clone(), write];
+    assert_eq!(of(&both, at(60.0, 0, None)), Verdict::Pending, "the server may be late to tell of its use");
+    assert_eq!(of(&both, at(600.0, 0, None)), Verdict::Reverted);
+    assert_eq!(of(&both, at(600.0, 1, None)), Verdict::Kept);
+    let hot = |scans| of(std::slice::from_ref(&faster), at(600.0, scans, Some(lost)));
+    assert_eq!((hot(0), hot(1)), (Verdict::Reverted, Verdict::Kept));
+}
+
+#[test]
+fn what_seems_faster_is_watched_for_as_long_as_there_is() {
+    // One outlier hides from the mean what the ranks show.
+    let before = window(&[vec![1_300; 99], vec![9_000; 1]].concat());
+    let after = window(&[vec![150; 49], vec![20_000; 1]].concat());
+    let m = [measured(1, Role::Cited, before, after)];
+    let at = |watched_s, scans| Circumstances { observation_s: 600.0, scans, ..Circumstances::after(watched_s) };
+    let row = judge(&m, &at(600.0, Some(9)), &config()).rows[0].clone();
+    assert!(row.effect == Effect::Same && row.p_value.unwrap() > 0.01, "{row:?}");
+    let of = |watched_s, scans| judge(&m, &at(watched_s, scans), &config()).verdict;
+    assert_eq!(of(600.0, Some(9)), Verdict::Pending);
+    assert_eq!(of(3600.0, Some(9)), Verdict::Neutral);
+    assert_eq!(of(600.0, Some(0)), Verdict::Neutral, "nothing can come of it");
+}
+
+#[test]
+fn slower_than_before_is_not_faster_because_everything_is_slower() {
+    let m = [measured(1, Role::Cited, around(1_000, 100), around(1_200, 100))];
+    let j = judge(&m, &Circumstances { drift: 2.0, ..Circumstances::after(60.0) }, &config());
+    assert_eq!((j.rows[0].effect, j.saved_ms), (Effect::Same, 0.0));
 }
 
 #[test]
