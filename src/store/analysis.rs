@@ -201,16 +201,23 @@ pub fn table_of(id: i64) -> Result<Option<u32>> {
 }
 
 /// Decisions on partitioned tables that are carried out: those with actions that are not over, or, with `all`, those with indexes too.
-pub fn on_partitions(all: bool) -> Result<Vec<Recommendation>> {
+/// With `new` only those whose tables have partitions without an action. Waits for nobody.
+pub fn on_partitions(all: bool, new: bool) -> Result<Vec<Recommendation>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM indexpilot.recommendations r WHERE r.state = 'applied'
             AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = r.table_id AND c.relkind = 'p')
             AND EXISTS (SELECT FROM indexpilot.actions a WHERE a.recommendation_id = r.id AND a.kind = 'create'
                            AND (a.state IN ('queued', 'building', 'blocked')
                                 OR ($1->>'all')::boolean AND a.state IN ('built', 'verifying', 'kept')))
+            AND (NOT ($1->>'new')::boolean OR EXISTS (
+                WITH RECURSIVE part AS (SELECT r.table_id AS oid
+                                        UNION ALL SELECT i.inhrelid FROM part p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid)
+                SELECT FROM part p JOIN pg_catalog.pg_class c ON c.oid = p.oid
+                 WHERE c.relkind = 'r' AND c.relpersistence = 'p'
+                   AND NOT EXISTS (SELECT FROM indexpilot.actions a WHERE a.recommendation_id = r.id AND a.table_id = c.oid)))
           ORDER BY r.id"
     );
-    spi::rows(&sql, json!({ "all": all }))
+    spi::rows(&sql, json!({ "all": all, "new": new }))
 }
 
 /// Texts of templates, for explanations.

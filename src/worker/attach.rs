@@ -3,7 +3,7 @@
 //!
 //! What was attached already shows in the catalog, so whoever dies in the middle is followed by another who attaches the rest.
 
-use super::partitions::form_of;
+use super::partitions::{form_of, unless_locked};
 use super::{command, safeguard};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Failure, facts};
@@ -23,18 +23,15 @@ const AGAIN_S: f64 = 600.0;
 const ATTACHED: &str = "attach_index";
 const FAILED: &str = "attach_index_failed";
 
-/// Something is to be attached. In a transaction.
+/// Something is to be attached. Outside a transaction.
 pub fn any_due() -> Result<bool> {
-    Ok(!due()?.is_empty())
+    Ok(guc::apply_attach_partitions() && !unless_locked("indexpilot: looking for indexes to attach", due)?.is_empty())
 }
 
 /// Decisions whose indexes are all there and kept, with those that are not attached. In a transaction.
 fn due() -> Result<Vec<(Recommendation, Vec<Index>)>> {
-    if !guc::apply_attach_partitions() {
-        return Ok(Vec::new());
-    }
     let mut due = Vec::new();
-    for r in analysis::on_partitions(true)? {
+    for r in analysis::on_partitions(true, false)? {
         if log::seconds_since(r.id, FAILED)?.is_some_and(|s| s.abs() < AGAIN_S) {
             continue;
         }
@@ -76,7 +73,10 @@ fn loose(r: &Recommendation) -> Result<Vec<Index>> {
 
 /// Attaches what is due; called by the builder outside a transaction.
 pub fn all() -> Result<()> {
-    for (r, indexes) in transaction("indexpilot: looking for indexes to attach", due)? {
+    if !guc::apply_attach_partitions() {
+        return Ok(());
+    }
+    for (r, indexes) in unless_locked("indexpilot: looking for indexes to attach", due)? {
         if let Some(objection) = transaction("indexpilot: asking the guard", || safeguard::objection(r.table_id))? {
             pgrx::log!("indexpilot: guard: the indexes of {}.{} are not attached now: {objection}", r.table_schema, r.table_name);
             continue;

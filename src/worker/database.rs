@@ -80,8 +80,8 @@ fn ask_for_builder(database: Oid) -> Result<()> {
         return Ok(());
     }
     let due = bgworker::transaction("indexpilot: looking for due actions", || {
-        Ok(store::action::any_due()? || builder::anything_left_behind()? || attach::any_due()?)
-    })?;
+        Ok(store::action::any_due()? || builder::anything_left_behind()?)
+    })? || attach::any_due()?;
     if due {
         state::want(database, Role::Builder);
     }

@@ -8,12 +8,16 @@ use crate::apply::reconcile;
 use crate::guc;
 use crate::pg::bgworker::transaction;
 use crate::pg::error::{Error, Result};
+use crate::pg::spi::SettingScope;
 use crate::store::action::{self, Action, NOBODY, New};
 use crate::store::analysis::{self, Recommendation};
 use indexpilot_core::apply::{Kind, State};
 use indexpilot_core::ddl::Partitioned;
 use pgrx::spi::quote_identifier;
 use std::collections::BTreeSet;
+
+/// SQLSTATE of a wait for a lock that took too long.
+const LOCKED: &str = "55P03";
 
 fn quote(name: &str) -> String {
     quote_identifier(name)
@@ -80,8 +84,8 @@ pub fn enqueue(r: &Recommendation, cause: &str, actor: &str) -> Result<Vec<i64>>
 /// Called by the worker outside a transaction.
 pub fn follow() -> Result<()> {
     let by_itself = guc::mode() == guc::Mode::Apply && guc::apply();
-    for r in transaction("indexpilot: looking for partitions", || analysis::on_partitions(by_itself))? {
-        transaction("indexpilot: following partitions", || {
+    for r in transaction("indexpilot: looking for partitions", || analysis::on_partitions(by_itself, true))? {
+        unless_locked("indexpilot: following partitions", || {
             let actions = action::of_recommendation(r.id)?;
             let open = |a: &&Action| matches!(a.state, State::Queued | State::Building | State::Blocked);
             let actor = actions.iter().find(open).map_or(NOBODY, |a| a.actor.as_str());
@@ -91,11 +95,23 @@ pub fn follow() -> Result<()> {
     Ok(())
 }
 
+/// A transaction that waits a moment at most for whoever has a table locked; then it did nothing, and there is another time.
+pub(super) fn unless_locked<T: Default>(activity: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let limited = || {
+        let _limit = SettingScope::new(&[(c"lock_timeout", c"100ms")]);
+        f()
+    };
+    match transaction(activity, limited) {
+        Err(e) if e.sqlstate() == LOCKED => Ok(T::default()),
+        other => other,
+    }
+}
+
 /// Queues what new partitions lack after one got its index: the last of a decision takes in those that came until then. Called by the
 /// builder outside a transaction.
 pub fn follow_after(action: &Action) -> Result<()> {
     let Some(id) = action.recommendation_id.filter(|_| action.kind == Kind::Create) else { return Ok(()) };
-    transaction("indexpilot: following partitions", || match analysis::read(id)? {
+    unless_locked("indexpilot: following partitions", || match analysis::read(id)? {
         Some(r) if r.table_id != action.table_id && facts::table(r.table_id)?.is_some_and(|t| t.partitioned) => {
             take_in(&r, &action.actor)
         }

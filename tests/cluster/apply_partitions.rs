@@ -95,6 +95,19 @@ fn d53_a_decision_on_a_partitioned_table_is_carried_out_on_its_partitions() -> R
     let again = "SELECT count(*) FROM indexpilot.analyze_and_create_indexes() WHERE decision = 'create'";
     assert_eq!(number(&mut db, again)?, 0);
 
+    // In the caller's transaction it is all of them, or none.
+    let built = "SELECT count(*) FROM indexpilot.actions WHERE state IN ('built', 'verifying', 'kept')";
+    let before = number(&mut db, built)?;
+    db.batch_execute("BEGIN; SET LOCAL indexpilot.candidate_min_table_size = 0")?;
+    for _ in 0..100 {
+        db.batch_execute("SELECT count(*) FROM crm.sales WHERE id = 77")?;
+    }
+    db.batch_execute("SELECT indexpilot.analyze_and_create_indexes(concurrently => false)")?;
+    assert_eq!(number(&mut db, built)?, before + 4);
+    assert_eq!(indexed(&mut db)?.matches(" id").count(), 4);
+    db.batch_execute("ROLLBACK")?;
+    assert_eq!(indexed(&mut db)?, ALL);
+
     // Verified by the queries on the partitioned table, and taken back one by one.
     let cited = "SELECT count(DISTINCT action_id) FROM indexpilot.verifications WHERE role = 'cited'";
     cluster.configure("indexpilot.verify_delay", "1s")?;
