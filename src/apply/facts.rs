@@ -56,12 +56,12 @@ pub fn table(oid: u32) -> Result<Option<Table>> {
                  has_schema_privilege(c.relowner, n.oid, 'USAGE') AS may_use, \
                  CASE WHEN n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') THEN 'it is a table of the server' \
                    WHEN n.nspname = 'indexpilot' THEN 'it is a table of IndexPilot' \
-                   WHEN c.relpersistence = 't' THEN 'it is temporary' \
-                   WHEN c.relpersistence = 'u' THEN 'it is unlogged' \
-                   WHEN c.relkind = 'f' THEN 'it is a foreign table' \
+                   WHEN c.relpersistence = 't' THEN 'it is temporary, and only its session sees it' \
+                   WHEN c.relpersistence = 'u' THEN 'it is unlogged, so its data need not outlive a crash; ALTER TABLE ... SET LOGGED makes it one to look after' \
+                   WHEN c.relkind = 'f' THEN 'it is a foreign table; index it on the server that has its rows' \
                    WHEN c.relkind NOT IN ('r', 'm', 'p') THEN 'it is not a table' \
                    WHEN EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
-                     AND d.deptype = 'e') THEN 'it belongs to an extension' END AS refused, \
+                     AND d.deptype = 'e') THEN 'it belongs to an extension, whose next version may change it' END AS refused, \
                  c.relkind = 'p' AS partitioned, \
                  (SELECT coalesce(max(x.n), 0) FROM (SELECT count(*) AS n FROM pg_index i WHERE i.indrelid = c.oid \
                    OR i.indrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) p WHERE c.relkind = 'p') GROUP BY i.indrelid) x) AS indexes, \

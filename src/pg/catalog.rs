@@ -98,6 +98,33 @@ const INDEXES: &str = "
     WHERE i.indrelid = ANY (ARRAY(SELECT t::oid FROM pg_catalog.jsonb_array_elements_text($1) t))
     ORDER BY i.indexrelid";
 
+/// Indexes that every partition of a table has, attached to nothing: those on plain columns, of all rows. None is unique, since each is
+/// so in its partition only.
+const PART_INDEXES: &str = "
+    SELECT k.parent::int8 AS table, min(k.oid::int8) AS oid, min(k.name) AS name, false AS unique, true AS valid,
+           sum(k.bytes)::int8 AS bytes, k.method, false AS computes, min(k.owner::int8) AS owner, k.keys, k.columns, k.options,
+           k.opclasses, k.collations
+    FROM (SELECT p.oid AS parent, t.relid AS part, i.indexrelid AS oid, c.relname::text AS name, p.relowner AS owner, am.amname AS method,
+                 coalesce(pg_catalog.pg_relation_size(i.indexrelid, 'main'), 0) AS bytes, i.indnkeyatts AS keys,
+                 ARRAY(SELECT a.attnum FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY u (attnum, n)
+                       JOIN pg_catalog.pg_attribute b ON b.attrelid = i.indrelid AND b.attnum = u.attnum
+                       JOIN pg_catalog.pg_attribute a ON a.attrelid = p.oid AND a.attname = b.attname ORDER BY u.n) AS columns,
+                 i.indoption::int2[] AS options,
+                 ARRAY(SELECT o::int8 FROM pg_catalog.unnest(i.indclass::oid[]) WITH ORDINALITY u (o, n) ORDER BY n) AS opclasses,
+                 ARRAY(SELECT o::int8 FROM pg_catalog.unnest(i.indcollation::oid[]) WITH ORDINALITY u (o, n) ORDER BY n) AS collations
+          FROM pg_catalog.pg_class p CROSS JOIN LATERAL pg_catalog.pg_partition_tree(p.oid) t
+          JOIN pg_catalog.pg_class x ON x.oid = t.relid
+          JOIN pg_catalog.pg_index i ON i.indrelid = t.relid
+          JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+          JOIN pg_catalog.pg_am am ON am.oid = c.relam
+          WHERE p.relkind = 'p' AND p.oid = ANY (ARRAY(SELECT t::oid FROM pg_catalog.jsonb_array_elements_text($1) t))
+            AND t.isleaf AND x.relkind = 'r' AND NOT c.relispartition AND i.indexprs IS NULL AND i.indpred IS NULL
+            AND i.indisvalid AND i.indisready AND i.indislive) k
+    GROUP BY k.parent, k.method, k.keys, k.columns, k.options, k.opclasses, k.collations
+    HAVING count(DISTINCT k.part) = (SELECT count(*) FROM pg_catalog.pg_partition_tree(k.parent) t
+                                     JOIN pg_catalog.pg_class x ON x.oid = t.relid WHERE t.isleaf AND x.relkind = 'r')
+    ORDER BY 2";
+
 #[derive(Deserialize)]
 struct TableRow {
     oid: u32,
@@ -177,7 +204,7 @@ pub fn snapshot_with(tables: &[RelId], expressions: &Expressions) -> Result<Cata
         columns.entry(row.table).or_default().push(row);
     }
     let mut indexes: BTreeMap<u32, Vec<IndexRow>> = BTreeMap::new();
-    for row in spi::rows::<IndexRow>(INDEXES, wanted.clone())? {
+    for row in spi::rows::<IndexRow>(INDEXES, wanted.clone())?.into_iter().chain(spi::rows(PART_INDEXES, wanted.clone())?) {
         indexes.entry(row.table).or_default().push(row);
     }
     let tables = spi::rows::<TableRow>(TABLES, wanted)?

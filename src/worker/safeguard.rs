@@ -57,7 +57,9 @@ fn facts_of(action: &Action, table: &Table, index_bytes: Option<u64>, config: &C
         free_bytes: facts::free_bytes(action.table_id)?,
         managed_bytes: managed.bytes,
         // Decisions on it are carried out on its partitions, which nothing else may come by.
-        table_refused: table.refused.clone().or_else(|| table.partitioned.then(|| "it is partitioned".to_owned())),
+        table_refused: table.refused.clone().or_else(|| {
+            table.partitioned.then(|| "it is partitioned; approve a decision on it, or name its partitions".to_owned())
+        }),
         ..from_history(action.kind, around.server_version, history)
     })
 }

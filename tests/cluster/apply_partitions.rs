@@ -94,6 +94,9 @@ fn d53_a_decision_on_a_partitioned_table_is_carried_out_on_its_partitions() -> R
     assert!(explained.contains("Seq Scan on jan") && explained.contains("on ip_feb_customer_"), "{explained}");
     let again = "SELECT count(*) FROM indexpilot.analyze_and_create_indexes() WHERE decision = 'create'";
     assert_eq!(number(&mut db, again)?, 0);
+    let why =
+        format!("SELECT string_agg(reason, ' ') FROM indexpilot.advise(ARRAY['{QUERY}']) WHERE definition ~ '[(]customer[)]$'");
+    assert_eq!(text(&mut db, &why)?, "already_exists");
 
     // In the caller's transaction it is all of them, or none.
     let built = "SELECT count(*) FROM indexpilot.actions WHERE state IN ('built', 'verifying', 'kept')";
