@@ -155,7 +155,11 @@ fn carry_out(action: &Action) -> Result<()> {
             // Gone already: a drop is done, a rebuild has failed, and the catalog says so.
             (None, _) => Ok(()),
         });
-        if !transaction("indexpilot: looking for the extension", || Ok(databases::has_extension()))? {
+        // Dropped and made anew, the extension gives the same numbers to other actions.
+        let there = transaction("indexpilot: looking for the extension", || {
+            Ok(databases::has_extension() && action::get(action.id)?.is_some_and(|now| now.tag == action.tag))
+        })?;
+        if !there {
             return clear_up_for_nobody(action);
         }
         if outcome.is_ok() && action.kind == Kind::Create {
@@ -170,8 +174,7 @@ fn carry_out(action: &Action) -> Result<()> {
             flush::by_itself().unwrap_or_else(|e| pgrx::warning!("indexpilot: worker: could not flush: {e}"));
         }
         let now = transaction("indexpilot: reading an action", || action::get(action.id))?;
-        // Dropped and made anew, the extension gives the same numbers to other actions.
-        if let Some(now) = now.filter(|now| now.tag == action.tag) {
+        if let Some(now) = now {
             outcome::conclude(&now, Some(outcome::Attempt { result: outcome, seconds: time::now() - begun }))?;
         }
     }

@@ -405,7 +405,7 @@ fn struck(cluster: &mut Cluster, mut db: Client, case: &mut Case, fault: Fault) 
                 Ok(number(&mut db, &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"))? == 0)
             })?;
             // At once, that is; the machine may be busy.
-            assert!(since.elapsed() < Duration::from_secs(2), "{:?}: it took {:?} to end", case.phase, since.elapsed());
+            assert!(since.elapsed() < Duration::from_secs(10), "{:?}: it took {:?} to end", case.phase, since.elapsed());
             return Ok(db);
         }
         Fault::Kill9 => {
@@ -415,7 +415,8 @@ fn struck(cluster: &mut Cluster, mut db: Client, case: &mut Case, fault: Fault) 
         Fault::FastStop => {
             cluster.stop(Stop::Fast)?;
             let took = since.elapsed();
-            assert!(took < Duration::from_secs(4), "{:?}: it took {took:?} to stop", case.phase);
+            println!("fast shutdown during {:?} of {:?}: {} ms", case.phase, case.kind, took.as_millis());
+            assert!(took < Duration::from_secs(10), "{:?}: it took {took:?} to stop", case.phase);
             cluster.start()?;
         }
         Fault::ImmediateStop => cluster.restart(Stop::Immediate)?,

@@ -23,6 +23,7 @@ fn start(builder: Builder) -> Result<Cluster> {
     let mut admin = cluster.connect("postgres", "postgres")?;
     for sql in [
         "CREATE ROLE shopkeeper LOGIN CREATEDB",
+        "CREATE ROLE stranger LOGIN",
         "CREATE DATABASE shop OWNER shopkeeper",
         "CREATE TABLESPACE attic LOCATION ''",
         "GRANT CREATE ON TABLESPACE attic TO shopkeeper",
@@ -184,7 +185,7 @@ fn w35_nobody_waits_for_a_standby_that_is_not_there() -> Result<()> {
     long_build(&mut db, "b")?;
     let since = Instant::now();
     cluster.stop(Stop::Fast)?;
-    assert!(since.elapsed() < Duration::from_secs(4), "it took {:?} to stop", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(10), "it took {:?} to stop", since.elapsed());
     Ok(())
 }
 
@@ -240,8 +241,11 @@ fn w36_a_database_goes_while_we_work_in_it() -> Result<()> {
         let pid = long_build(&mut db, "i")?;
         drop(db);
         // Who may not drop it disturbs nobody, with whatever word.
-        let since = Instant::now();
         let sql = format!("DROP DATABASE {name}{options}");
+        let refused = cluster.connect("postgres", "stranger")?.batch_execute(&sql);
+        assert!(refused.is_err_and(|e| e.code().is_some_and(|c| c.code() == "42501")));
+        assert_eq!(number(&mut admin, &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"))?, 1);
+        let since = Instant::now();
         cluster.connect("postgres", role)?.batch_execute(&sql).map_err(|e| format!("{role}: {sql}: {e:?}"))?;
         assert!(since.elapsed() < Duration::from_secs(10), "{role}: {sql}: it took {:?}", since.elapsed());
         assert_eq!(number(&mut admin, &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"))?, 0);
@@ -276,7 +280,7 @@ fn w37_commands_elsewhere_wait_for_nobody_of_ours() -> Result<()> {
     ] {
         let since = Instant::now();
         admin.batch_execute(sql)?;
-        assert!(since.elapsed() < Duration::from_secs(5), "{sql}: it took {:?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(10), "{sql}: it took {:?}", since.elapsed());
     }
     assert_eq!(pid_of(&mut db, "builder")?, i64::from(pid), "the build went on");
     Ok(())
@@ -302,7 +306,7 @@ fn w38_the_extension_goes_and_comes_while_we_work() -> Result<()> {
         let pid = long_build(&mut db, &format!("left{round}"))?;
         let since = Instant::now();
         db.batch_execute("DROP EXTENSION indexpilot CASCADE")?;
-        assert!(since.elapsed() < Duration::from_secs(5), "it took {:?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(10), "it took {:?}", since.elapsed());
         if round == 1 {
             db.batch_execute("CREATE EXTENSION indexpilot")?;
         }
@@ -358,7 +362,7 @@ fn w38_whoever_drops_the_extension_does_not_meet_a_visit() -> Result<()> {
             poll_until(LIMIT, &format!("a visit that waits for {table}"), || Ok(number(&mut other, waits)? > 0))?;
             let since = Instant::now();
             db.batch_execute(drop).map_err(|e| format!("{drop}, with {table} locked: {e:?}"))?;
-            assert!(since.elapsed() < Duration::from_secs(5), "{drop}: it took {:?}", since.elapsed());
+            assert!(since.elapsed() < Duration::from_secs(10), "{drop}: it took {:?}", since.elapsed());
             db.batch_execute("COMMIT; DROP SCHEMA IF EXISTS indexpilot; SET ROLE keeper; CREATE EXTENSION indexpilot; RESET ROLE")?;
         }
     }

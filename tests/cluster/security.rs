@@ -1,7 +1,7 @@
-//! S58, S59 and S62: what a malicious owner of tables can make run because IndexPilot indexes them gains him nothing; names are taken as
+//! S58, S59, S61 and S62: what a malicious owner of tables can make run because IndexPilot indexes them gains him nothing; names are taken as
 //! they are; and who was given no right can do nothing.
 
-use indexpilot_tests::{Cluster, Result, poll_until};
+use indexpilot_tests::{Cluster, Result, Stop, poll_until};
 use postgres::Client;
 use std::time::Duration;
 
@@ -296,6 +296,50 @@ fn s59_names_are_taken_as_they_are() -> Result<()> {
     let left = "SELECT count(*) FROM pg_class WHERE relkind = 'i' AND relname LIKE 'ip\\_%'";
     assert_eq!(number(&mut db, left)?, 0, "{}", cluster.log_tail(20));
     assert_eq!(number(&mut db, "SELECT count(*) FROM indexpilot.mutation_log WHERE mutation = 'drop_index'")?, NAMES.len() as i64);
+    Ok(())
+}
+
+/// The extension blocks no queries of others; what it can block are its own acts, and those of nobody else.
+#[test]
+fn s61_what_blocks_us_stays_and_locks_nobody_out() -> Result<()> {
+    let mut cluster = cluster("security-blocks")?;
+    let mut db = connect(&cluster)?;
+    db.batch_execute(
+        "CREATE EXTENSION indexpilot; GRANT USAGE ON SCHEMA den TO PUBLIC; CREATE TABLE den.wares (id integer, price integer); \
+         INSERT INTO den.wares SELECT i, i FROM generate_series(1, 1000) i; ALTER TABLE den.wares OWNER TO mallory",
+    )?;
+    let create = "CREATE INDEX CONCURRENTLY held ON den.wares USING btree (price)";
+    let state = act(&mut db, "create", "wares", "held", create)?;
+    assert!(state == "built" || state == "verifying", "{state}");
+    db.batch_execute("SELECT indexpilot.protect('den.held'); SELECT indexpilot.disable_system('not now')")?;
+    cluster.restart(Stop::Immediate)?;
+    let mut db = connect(&cluster)?;
+    for call in ["hide_index('den.held')", "retire_index('den.held')", "rollback(1)"] {
+        assert_eq!(refusal(&mut db, &format!("SELECT indexpilot.{call}"))?.0, "55000", "{call}");
+    }
+    let drop = "DROP INDEX CONCURRENTLY den.held";
+    let id = number(
+        &mut db,
+        &format!(
+            "INSERT INTO indexpilot.actions (kind, table_id, table_schema, table_name, index_schema, index_name, definition, statement, cause) \
+             VALUES ('drop', 'den.wares'::regclass, 'den', 'wares', 'den', 'held', '{drop}', '{drop}', 'test') RETURNING id"
+        ),
+    )?;
+    let rules = format!(
+        "SELECT string_agg(f->>'rule', ' ') FROM indexpilot.actions, jsonb_array_elements(guard) f WHERE id = {id} AND f->>'verdict' <> 'pass'"
+    );
+    poll_until(LIMIT, "the guard to hold it", || {
+        let held = text(&mut db, &rules)?;
+        Ok(held.contains("protected") && held.contains("disabled"))
+    })
+    .map_err(|e| format!("{e}: {:?}", text(&mut db, &format!("SELECT guard::text FROM indexpilot.actions WHERE id = {id}"))))?;
+    // People and their programs go on, the owner drops what is his, and whoever switched it off can switch it on.
+    cluster.run(cluster.client_program("pg_dump").arg("postgres"))?;
+    cluster
+        .connect("postgres", "mallory")?
+        .batch_execute("DECLARE c CURSOR WITH HOLD FOR SELECT * FROM den.wares WHERE price = 7; FETCH c; DROP INDEX den.held")?;
+    db.batch_execute("SELECT indexpilot.enable_system()")?;
+    assert_eq!(text(&mut db, "SELECT value FROM indexpilot.status WHERE name = 'disabled'")?, "false");
     Ok(())
 }
 
