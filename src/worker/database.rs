@@ -2,7 +2,7 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter, flush, judge, observe, outcome, profile, safeguard, trial};
+use super::{advisor, attach, builder, enter, flush, judge, observe, outcome, partitions, profile, safeguard, trial};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
@@ -66,6 +66,7 @@ fn visit(database: Oid) {
         step("flush", flush::by_itself),
         step("profile", profile::by_itself),
         step("follow dropped indexes", outcome::follow),
+        step("follow partitions", partitions::follow),
         step("verify", judge::run),
         step("observe", observe::run),
         step("watch running builds", safeguard::watch),
@@ -85,7 +86,7 @@ fn ask_for_builder(database: Oid) -> Result<()> {
     }
     let due = bgworker::transaction("indexpilot: looking for due actions", || {
         Ok(store::action::any_due()? || builder::anything_left_behind()?)
-    })?;
+    })? || attach::any_due()?;
     if due {
         state::want(database, Role::Builder);
     }

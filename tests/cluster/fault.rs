@@ -264,6 +264,12 @@ fn come_to(cluster: &Cluster, db: &mut Client, case: &mut Case, holder: &mut Hol
             waits_for_gate(db)
         }
         Phase::Recording => {
+            // The worker would wait there too, with what it notes of indexes that the cases before have dropped.
+            poll_until(LIMIT, "dropped indexes to be noticed", || {
+                let sql = "SELECT count(*) FROM indexpilot.managed_indexes m WHERE m.dropped_at IS NULL \
+                           AND to_regclass(format('%I.%I', m.index_schema, m.index_name)) IS NULL";
+                Ok(number(db, sql)? == 0)
+            })?;
             holder.with("BEGIN; LOCK TABLE indexpilot.mutation_log IN SHARE MODE")?;
             case.enqueue(db)?;
             builder(db, "a.wait_event = 'relation' AND a.query LIKE '%recording the outcome%'")
