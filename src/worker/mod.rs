@@ -39,6 +39,10 @@ use std::time::{Duration, Instant};
 /// Longest wait for our processes to leave a database. The server itself waits five seconds for sessions to leave, after us.
 const LEAVE: Duration = Duration::from_secs(4);
 
+/// Longest wait of a worker for a lock, of a person's transaction on our tables or on his own: as long as it waits, its snapshot holds up
+/// VACUUM and everybody's concurrent builds. The next visit tries again.
+const PATIENCE: &std::ffi::CStr = c"5s";
+
 /// Registers the launcher and everything that it needs. Only from `_PG_init`; does nothing unless the library is being preloaded.
 pub fn init() {
     if !bgworker::preloading() {
@@ -151,5 +155,8 @@ fn enter(argument: pg_sys::Datum, role: Role) -> Option<Oid> {
     bgworker::accept_signals();
     bgworker::connect(Some(database));
     bgworker::override_settings();
+    if role == Role::Worker {
+        bgworker::set(c"lock_timeout", PATIENCE);
+    }
     (!bgworker::in_recovery()).then_some(database)
 }

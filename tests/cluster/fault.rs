@@ -15,6 +15,7 @@ const BEFORE_COMMAND: i64 = 1;
 const AFTER_COMMAND: i64 = 2;
 const BUILDING: i64 = 3;
 const VALIDATING: i64 = 4;
+const RECORDING: i64 = 5;
 
 /// A cluster whose builder acts as soon as it may, with a table of a role that cannot log in and has no other right.
 pub fn cluster(name: &str) -> Result<Cluster> {
@@ -33,6 +34,11 @@ pub fn cluster(name: &str) -> Result<Cluster> {
            PERFORM pg_catalog.pg_advisory_xact_lock_shared(CASE WHEN i < 0 THEN 4 ELSE 3 END); RETURN i; END $$; \
          CREATE FUNCTION crm.gate() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
            PERFORM pg_catalog.pg_advisory_xact_lock_shared(CASE TG_EVENT WHEN 'ddl_command_start' THEN 1 ELSE 2 END); END $$; \
+         CREATE FUNCTION crm.record() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           PERFORM pg_catalog.pg_advisory_xact_lock_shared(5) FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) \
+             WHERE backend_type = 'indexpilot builder'; RETURN NEW; END $$; \
+         CREATE TRIGGER gate BEFORE INSERT ON indexpilot.mutation_log FOR EACH ROW \
+           WHEN (NEW.mutation IN ('create_index', 'drop_index', 'reindex_index')) EXECUTE FUNCTION crm.record(); \
          CREATE TABLE crm.goods (id integer, price integer); \
          INSERT INTO crm.goods SELECT i, i % 100 FROM generate_series(1, 1000) i; \
          ALTER TABLE crm.goods OWNER TO clerk; \
@@ -174,11 +180,14 @@ fn builder(db: &mut Client, where_it_waits: &str) -> Result<i32> {
         pid = db.query_opt(&sql, &[])?.map_or(0, |r| r.get(0));
         Ok(pid != 0)
     });
-    let seen = "SELECT string_agg(concat_ws(' ', a.pid, a.wait_event, p.phase, a.query), '; ') FROM pg_stat_activity a \
-                LEFT JOIN pg_stat_progress_create_index p USING (pid) WHERE a.backend_type LIKE 'indexpilot builder'";
+    let seen = "SELECT string_agg(concat_ws(' ', a.pid, a.backend_type, a.wait_event, pg_blocking_pids(a.pid), p.phase, a.query), '; ') \
+                FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index p USING (pid) WHERE a.backend_type LIKE 'indexpilot %'";
     match waited {
         Ok(()) => Ok(pid),
-        Err(e) => Err(format!("{e}; there is: {}", text(db, seen)?).into()),
+        Err(e) => {
+            let actions = "SELECT string_agg(concat_ws(' ', id, kind, state, attempts, blocked_reason, error_message), '; ') FROM indexpilot.actions";
+            Err(format!("{e}; there is: {}; actions: {}", text(db, seen)?, text(db, actions)?).into())
+        }
     }
 }
 
@@ -264,15 +273,9 @@ fn come_to(cluster: &Cluster, db: &mut Client, case: &mut Case, holder: &mut Hol
             waits_for_gate(db)
         }
         Phase::Recording => {
-            // The worker would wait there too, with what it notes of indexes that the cases before have dropped.
-            poll_until(LIMIT, "dropped indexes to be noticed", || {
-                let sql = "SELECT count(*) FROM indexpilot.managed_indexes m WHERE m.dropped_at IS NULL \
-                           AND to_regclass(format('%I.%I', m.index_schema, m.index_name)) IS NULL";
-                Ok(number(db, sql)? == 0)
-            })?;
-            holder.with("BEGIN; LOCK TABLE indexpilot.mutation_log IN SHARE MODE")?;
+            holder.gate(RECORDING)?;
             case.enqueue(db)?;
-            builder(db, "a.wait_event = 'relation' AND a.query LIKE '%recording the outcome%'")
+            builder(db, "a.wait_event = 'advisory' AND a.query LIKE '%recording the outcome%'")
         }
         Phase::Removing => {
             holder.gate(BUILDING)?;

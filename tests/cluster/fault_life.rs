@@ -123,7 +123,7 @@ fn w35_a_fast_shutdown_does_not_wait_for_a_verdict() -> Result<()> {
     let id = enqueue(&mut db, "a", "price")?;
     built(&mut db, id)?;
     let mut holder = connect(&cluster)?;
-    holder.batch_execute("BEGIN; LOCK TABLE indexpilot.actions IN SHARE MODE")?;
+    holder.batch_execute("BEGIN; LOCK TABLE indexpilot.verification_figures IN SHARE MODE")?;
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'indexpilot worker' AND wait_event_type = 'Lock' AND query LIKE '%verif%'";
     poll_until(LIMIT, "a verdict that waits", || Ok(number(&mut db, waits)? > 0))?;
     stopped(&mut cluster, "during verify")?;
@@ -133,6 +133,18 @@ fn w35_a_fast_shutdown_does_not_wait_for_a_verdict() -> Result<()> {
     poll_until(LIMIT, "a visit", || {
         Ok(!text(&mut db, "SELECT value FROM indexpilot.status WHERE name = 'last_visit_s'")?.is_empty())
     })
+}
+
+#[test]
+fn a_visit_does_not_wait_for_people_with_its_snapshot() -> Result<()> {
+    let cluster = cluster("fault-patience")?;
+    let mut db = connect(&cluster)?;
+    let mut person = connect(&cluster)?;
+    person.batch_execute("BEGIN; LOCK TABLE indexpilot.index_trial IN ACCESS EXCLUSIVE MODE")?;
+    poll_until(LIMIT, "a visit that gives up", || Ok(cluster.log().contains("canceling statement due to lock timeout")))?;
+    let id = enqueue(&mut db, "a", "price")?;
+    person.batch_execute("COMMIT")?;
+    built(&mut db, id)
 }
 
 #[test]

@@ -334,10 +334,10 @@ fn work_beside_holds_actions_back() -> Result<()> {
     other.batch_execute("COMMIT PREPARED 'p'")?;
     built(&mut db, id)?;
 
-    // What somebody has dropped is not built again at once, hence the two names.
-    for (mode, name) in [("SHARE UPDATE EXCLUSIVE", "c"), ("ACCESS EXCLUSIVE", "c2")] {
+    // Two indexes, because one that a person dropped is not made again for a while.
+    for (mode, keys) in [("SHARE UPDATE EXCLUSIVE", "id, price"), ("ACCESS EXCLUSIVE", "id, price DESC")] {
         other.batch_execute(&format!("BEGIN; LOCK TABLE goods IN {mode} MODE"))?;
-        let id = enqueue(&mut db, name, "goods", "id, price")?;
+        let id = enqueue(&mut db, "c", "goods", keys)?;
         held(&mut db, id, "queued", "running_ddl")?;
         other.batch_execute("ROLLBACK")?;
         built(&mut db, id)?;
