@@ -90,6 +90,9 @@ static APPLY_MAINTENANCE_WORK_MEM: GucSetting<i32> = GucSetting::<i32>::new(256 
 // Parallel builds take CPU from the users' queries.
 static APPLY_PARALLEL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(0);
 
+// What is attached cannot be dropped alone any more, so harm on one partition could not be taken back there.
+static APPLY_ATTACH_PARTITIONS: GucSetting<bool> = GucSetting::<bool>::new(false);
+
 static WORKER_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
 /// Which statements are captured (`indexpilot.capture_track`).
@@ -392,6 +395,14 @@ pub fn init() {
         Sighup,
         kb,
     );
+    GucRegistry::define_bool_guc(
+        c"indexpilot.apply_attach_partitions",
+        c"Makes the indexes of partitions parts of one of their table.",
+        c"When all of a decision were kept. New partitions then come with the index, and none can be dropped any more but all together, which locks the whole table.",
+        &APPLY_ATTACH_PARTITIONS,
+        Sighup,
+        none,
+    );
     GucRegistry::define_int_guc(
         c"indexpilot.apply_parallel_workers",
         c"Parallel workers of one build.",
@@ -531,6 +542,9 @@ pub fn apply_build_timeout() -> Duration {
 /// In kilobytes, as `maintenance_work_mem` wants it.
 pub fn apply_maintenance_work_mem() -> i32 {
     APPLY_MAINTENANCE_WORK_MEM.get()
+}
+pub fn apply_attach_partitions() -> bool {
+    APPLY_ATTACH_PARTITIONS.get()
 }
 pub fn apply_parallel_workers() -> i32 {
     APPLY_PARALLEL_WORKERS.get()

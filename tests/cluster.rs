@@ -6,6 +6,8 @@ mod apply;
 mod apply_corners;
 #[path = "cluster/apply_gap.rs"]
 mod apply_gap;
+#[path = "cluster/apply_partitions.rs"]
+mod apply_partitions;
 #[path = "cluster/apply_tables.rs"]
 mod apply_tables;
 #[path = "cluster/canary.rs"]

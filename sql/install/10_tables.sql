@@ -299,7 +299,7 @@ COMMENT ON COLUMN recommendations.table_schema IS 'Schema of the table at that t
 COMMENT ON COLUMN recommendations.table_name IS 'Name of the table at that time';
 COMMENT ON COLUMN recommendations.index_name IS 'Name that the index will have';
 COMMENT ON COLUMN recommendations.columns IS 'Key columns';
-COMMENT ON COLUMN recommendations.definition IS 'CREATE INDEX statement';
+COMMENT ON COLUMN recommendations.definition IS 'CREATE INDEX statement; on a partitioned table it stands for one on each partition, which the actions have';
 COMMENT ON COLUMN recommendations.index_def IS 'The definition as a document, by attribute numbers';
 COMMENT ON COLUMN recommendations.estimated_bytes IS 'Estimated size, bytes';
 COMMENT ON COLUMN recommendations.estimated_build_ms IS 'Estimated time to build, milliseconds';
@@ -356,7 +356,7 @@ COMMENT ON COLUMN actions.id IS 'Number of the action, for cancel()';
 COMMENT ON COLUMN actions.tag IS 'Tag that the index carries in its comment (indexpilot:<tag>), by which it is known after a rename, a rebuild or a restore';
 COMMENT ON COLUMN actions.kind IS 'create, drop or reindex, always concurrently unless the caller asked otherwise';
 COMMENT ON COLUMN actions.state IS 'queued, observing (a drop whose index is hidden first), building, built, verifying, kept, reverted, done (drop or reindex), failed, blocked, cancelled';
-COMMENT ON COLUMN actions.recommendation_id IS 'Decision it carries out';
+COMMENT ON COLUMN actions.recommendation_id IS 'Decision it carries out; on a partitioned table there is one action for each partition';
 COMMENT ON COLUMN actions.reverts IS 'Action that it takes back';
 COMMENT ON COLUMN actions.table_id IS 'OID of the table that was meant; the build is refused when the name leads elsewhere';
 COMMENT ON COLUMN actions.table_schema IS 'Schema of the table when it was queued';

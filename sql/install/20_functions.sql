@@ -35,7 +35,7 @@ COMMENT ON FUNCTION explain_decision(bigint) IS
 
 CREATE FUNCTION approve(id bigint) RETURNS bigint
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'approve_wrapper';
-COMMENT ON FUNCTION approve(bigint) IS 'Queues the action of a proposed decision and returns its number; building starts when the transaction commits';
+COMMENT ON FUNCTION approve(bigint) IS 'Queues the action of a proposed decision, on a partitioned table one for each partition, and returns its number or the first; building starts when the transaction commits';
 
 CREATE FUNCTION reject(id bigint, reason text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'reject_wrapper';

@@ -20,6 +20,9 @@ pub struct Table {
     pub may_use: bool,
     /// Why no index may be made on it.
     pub refused: Option<String>,
+    /// Its rows are in its partitions, and so are its indexes.
+    pub partitioned: bool,
+    /// Indexes that it has, or of its partitions the one with most.
     pub indexes: usize,
     /// Schema and owner as SQL identifiers, for a GRANT.
     pub schema_quoted: String,
@@ -53,18 +56,51 @@ pub fn table(oid: u32) -> Result<Option<Table>> {
                  has_schema_privilege(c.relowner, n.oid, 'USAGE') AS may_use, \
                  CASE WHEN n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') THEN 'it is a table of the server' \
                    WHEN n.nspname = 'indexpilot' THEN 'it is a table of IndexPilot' \
-                   WHEN c.relpersistence = 't' THEN 'it is temporary' \
-                   WHEN c.relpersistence = 'u' THEN 'it is unlogged' \
-                   WHEN c.relkind = 'p' THEN 'it is partitioned' \
-                   WHEN c.relkind = 'f' THEN 'it is a foreign table' \
-                   WHEN c.relkind NOT IN ('r', 'm') THEN 'it is not a table' \
+                   WHEN c.relpersistence = 't' THEN 'it is temporary, and only its session sees it' \
+                   WHEN c.relpersistence = 'u' THEN 'it is unlogged, so its data need not outlive a crash; ALTER TABLE ... SET LOGGED makes it one to look after' \
+                   WHEN c.relkind = 'f' THEN 'it is a foreign table; index it on the server that has its rows' \
+                   WHEN c.relkind NOT IN ('r', 'm', 'p') THEN 'it is not a table' \
                    WHEN EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
-                     AND d.deptype = 'e') THEN 'it belongs to an extension' END AS refused, \
-                 (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid) AS indexes, \
+                     AND d.deptype = 'e') THEN 'it belongs to an extension, whose next version may change it' END AS refused, \
+                 c.relkind = 'p' AS partitioned, \
+                 (SELECT coalesce(max(x.n), 0) FROM (SELECT count(*) AS n FROM pg_index i WHERE i.indrelid = c.oid \
+                   OR i.indrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) p WHERE c.relkind = 'p') GROUP BY i.indrelid) x) AS indexes, \
                  quote_ident(n.nspname) AS schema_quoted, quote_ident(r.rolname) AS owner_quoted \
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner \
                WHERE c.oid = ($1->>'oid')::oid";
     spi::row(sql, json!({ "oid": oid }))
+}
+
+/// A partition that has rows of its own and may have indexes.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Part {
+    pub oid: u32,
+    pub schema: String,
+    pub name: String,
+    pub bytes: u64,
+}
+
+/// The partitions of a table, of all levels below it.
+pub fn parts(table: u32) -> Result<Vec<Part>> {
+    let sql = "SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, coalesce(pg_table_size(c.oid), 0)::bigint AS bytes \
+               FROM pg_partition_tree(($1->>'table')::oid::regclass) t JOIN pg_class c ON c.oid = t.relid \
+                 JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE t.isleaf AND c.relkind = 'r' AND c.relpersistence = 'p' ORDER BY n.nspname, c.relname";
+    spi::rows(sql, json!({ "table": table }))
+}
+
+/// All parts of the table are partitions of its own that hold rows here.
+pub fn has_plain_parts_only(table: u32) -> Result<bool> {
+    let sql = "SELECT coalesce(bool_and(t.level = 1 AND c.relkind = 'r' AND c.relpersistence = 'p'), false) AS plain \
+               FROM pg_partition_tree(($1->>'table')::oid::regclass) t JOIN pg_class c ON c.oid = t.relid WHERE t.level > 0";
+    Ok(spi::value(sql, json!({ "table": table }))?.unwrap_or(false))
+}
+
+/// The table is a partition of `of`, at whatever level.
+pub fn is_part(table: u32, of: u32) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_partition_ancestors(($1->>'table')::oid::regclass) a \
+               WHERE a.relid = ($1->>'of')::oid AND a.relid <> ($1->>'table')::oid) AS part";
+    Ok(spi::value(sql, json!({ "table": table, "of": of }))?.unwrap_or(false))
 }
 
 /// A receiver that only keeps the log applies nothing, and lags behind nothing.

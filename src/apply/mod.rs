@@ -2,6 +2,7 @@
 //! at the top level, in a process that holds no other transaction.
 
 pub mod analyze;
+pub mod attach;
 pub mod create;
 pub mod drop;
 pub mod facts;
@@ -75,10 +76,22 @@ fn run(
     limit: std::time::Duration,
     still: Option<&Still<'_>>,
 ) -> Result<(), Failure> {
+    run_within(guc::apply_lock_timeout(), sql, run_as, comment, limit, still)
+}
+
+/// As [`run`], with another limit for the wait for any one lock.
+fn run_within(
+    lock_limit: std::time::Duration,
+    sql: &str,
+    run_as: Option<Oid>,
+    comment: Option<&str>,
+    limit: std::time::Duration,
+    still: Option<&Still<'_>>,
+) -> Result<(), Failure> {
     let set = |name: &std::ffi::CStr, value: String| {
         bgworker::set(name, &CString::new(value).unwrap_or_default());
     };
-    set(c"lock_timeout", guc::apply_lock_timeout().as_millis().to_string());
+    set(c"lock_timeout", lock_limit.as_millis().to_string());
     set(c"maintenance_work_mem", guc::apply_maintenance_work_mem().to_string());
     set(c"max_parallel_maintenance_workers", guc::apply_parallel_workers().to_string());
     let check = || still.map_or(Ok(()), Still::so);

@@ -5,6 +5,7 @@ use crate::pg::spi;
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// An index as it stands in the catalog.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +42,11 @@ impl Index {
     /// Owner of the table, and so of the index.
     pub fn owner(&self) -> Oid {
         Oid::from(self.owner)
+    }
+
+    /// It is like this, on whatever table: the form as in [`indexpilot_core::ddl::Partitioned::form`].
+    pub fn has_form(&self, form: &str) -> bool {
+        form_of(&self.definition).as_deref() == Some(form)
     }
 
     /// The statement, concurrent or not, makes an index just like it.
@@ -125,6 +131,29 @@ pub fn lacks_statistics(oid: u32) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = ($1->>'oid')::oid AND i.indexprs IS NOT NULL) \
                AND NOT EXISTS (SELECT FROM pg_statistic s WHERE s.starelid = ($1->>'oid')::oid) AS lacks";
     Ok(spi::value(sql, json!({ "oid": oid }))?.unwrap_or(false))
+}
+
+/// What the usable indexes of the tables are like, by table: the form as in [`indexpilot_core::ddl::Partitioned::form`].
+pub fn forms(tables: &[u32]) -> Result<BTreeSet<(u32, String)>> {
+    #[derive(Deserialize)]
+    struct Row {
+        table: u32,
+        definition: String,
+    }
+    let sql = "SELECT i.indrelid::bigint AS table, pg_get_indexdef(i.indexrelid) AS definition FROM pg_index i \
+               WHERE i.indrelid IN (SELECT t::oid FROM jsonb_array_elements_text($1) t) AND i.indisvalid AND NOT i.indisunique";
+    let rows: Vec<Row> = spi::rows(sql, json!(tables))?;
+    Ok(rows.into_iter().filter_map(|r| Some((r.table, form_of(&r.definition)?))).collect())
+}
+
+fn form_of(definition: &str) -> Option<String> {
+    Some(format!("USING {}", definition.split_once(" USING ")?.1))
+}
+
+/// The table has an index of that form that is a part of one of its partitioned table.
+pub fn has_attached(table: u32, form: &str) -> Result<bool> {
+    let found = select("i.indrelid = ($1->>'table')::oid AND c.relispartition AND i.indisvalid", json!({ "table": table }))?;
+    Ok(found.iter().any(|i| i.has_form(form)))
 }
 
 /// Unusable indexes that carry a tag of ours although no action works on them: what a crash, a restore or an interrupted drop left.

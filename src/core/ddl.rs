@@ -9,27 +9,60 @@ const MAX_NAME: usize = 63;
 /// Name of the index: `ip_<table>_<columns>_<6 hex digits>`, cut to 63 bytes between characters. The digits come from the whole
 /// definition and the table's name, so that the same index gets the same name and different ones differ even when cut.
 pub fn index_name(def: &IndexDef, table: &TableInfo) -> String {
-    let hash = fnv1a(describe(def, table).as_bytes()) & 0xff_ffff;
-    let suffix = format!("_{hash:06x}");
-    // Of an expression the letters and digits remain: lower(name) is lower_name.
-    let words = |text: String| {
-        let text: String = text.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
-        text.split_whitespace().collect::<Vec<_>>().join("_")
-    };
-    let part = |c: AttNum| if c >= FIRST_EXPRESSION { words(table.column_name(c)) } else { table.column_name(c) };
+    let part = |c: AttNum| if c >= FIRST_EXPRESSION { words(&table.column_name(c)) } else { table.column_name(c) };
     let columns: Vec<String> = def.keys.iter().map(|k| part(k.column)).collect();
-    let columns = columns.join("_");
+    compose(&table.name, &columns.join("_"), &describe(def, table))
+}
+
+/// Of an expression the letters and digits remain: lower(name) is lower_name.
+fn words(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+    text.split_whitespace().collect::<Vec<_>>().join("_")
+}
+
+fn compose(table: &str, columns: &str, whole: &str) -> String {
+    let hash = fnv1a(whole.as_bytes()) & 0xff_ffff;
+    let suffix = format!("_{hash:06x}");
     let room = MAX_NAME - "ip_".len() - "_".len() - suffix.len();
     // Both parts stay readable: when both are long, they share the room equally.
     let for_table = room.saturating_sub(columns.len()).max(room / 2);
-    let name = cut(&table.name, for_table);
-    let columns = cut(&columns, room - name.len());
+    let name = cut(table, for_table);
+    let columns = cut(columns, room - name.len());
     format!("ip_{name}_{columns}{suffix}")
 }
 
-/// The `CREATE INDEX` statement. `quote` makes an identifier safe (`quote_identifier`).
+/// An index of a partitioned table, as [`create_index`] wrote it.
+#[derive(Clone, Copy, Debug)]
+pub struct Partitioned<'a> {
+    pub statement: &'a str,
+    pub name: &'a str,
+    pub schema: &'a str,
+    pub table: &'a str,
+    /// Its keys, as [`TableInfo::column_name`] has them.
+    pub columns: &'a [String],
+}
+
+impl Partitioned<'_> {
+    /// What comes after the table: access method, columns and condition, in which nothing is named that partitions call otherwise. `None`
+    /// when the statement is of another form.
+    pub fn form(&self, quote: &dyn Fn(&str) -> String) -> Option<&str> {
+        let head = format!("CREATE INDEX {} ON {}.{} ", quote(self.name), quote(self.schema), quote(self.table));
+        self.statement.strip_prefix(&head)
+    }
+
+    /// The index on the partition `schema.table`: its name, and the statement that builds it concurrently.
+    pub fn on(&self, schema: &str, table: &str, quote: &dyn Fn(&str) -> String) -> Option<(String, String)> {
+        let form = self.form(quote)?;
+        let columns: Vec<String> = self.columns.iter().map(|c| words(c)).collect();
+        let name = compose(table, &columns.join("_"), &format!("{schema}.{table} {form}"));
+        let statement = format!("CREATE INDEX CONCURRENTLY {} ON {}.{} {form}", quote(&name), quote(schema), quote(table));
+        Some((name, statement))
+    }
+}
+
+/// The `CREATE INDEX` statement; on a partitioned table it is never concurrent, which the server cannot do. `quote` makes an identifier safe (`quote_identifier`).
 pub fn create_index(def: &IndexDef, table: &TableInfo, quote: &dyn Fn(&str) -> String, concurrently: bool) -> String {
-    let mut sql = String::from(if concurrently { "CREATE INDEX CONCURRENTLY " } else { "CREATE INDEX " });
+    let mut sql = String::from(if concurrently && table.parts == 0 { "CREATE INDEX CONCURRENTLY " } else { "CREATE INDEX " });
     sql.push_str(&quote(&index_name(def, table)));
     let _ = write!(sql, " ON {}.{} USING {} ", quote(&table.schema), quote(&table.name), def.method.name());
     let column = |c: AttNum| match table.column(c) {
@@ -132,6 +165,29 @@ mod tests {
             )
         );
         assert_eq!(describe(&def, &table), "public.contacts (tenant_id, created DESC) INCLUDE (name)");
+    }
+
+    #[test]
+    fn partitions_get_the_index_of_their_table() {
+        let mut table = fixture::table(1, "events", 1000.0, &["Id", "day"]);
+        table.parts = 3;
+        let def = IndexDef::new(table.rel, vec![Key::asc(1)], [2]).partial("(day > '2026-01-01'::date)");
+        let quote = |s: &str| format!("\"{s}\"");
+        let (statement, name) = (create_index(&def, &table, &quote, true), index_name(&def, &table));
+        assert!(statement.starts_with("CREATE INDEX \"ip_events_Id_"), "the server builds none concurrently: {statement}");
+        let columns = ["Id".to_owned()];
+        let index = Partitioned { statement: &statement, name: &name, schema: "public", table: "events", columns: &columns };
+        let (jan, on_jan) = index.on("a", "jan", &quote).unwrap();
+        let (_, elsewhere) = index.on("b", "jan", &quote).unwrap();
+        assert!(jan.starts_with("ip_jan_Id_") && on_jan.replace("\"a\"", "\"b\"") != elsewhere, "each has a name of its own");
+        assert_eq!(
+            on_jan,
+            format!(
+                "CREATE INDEX CONCURRENTLY \"{jan}\" ON \"a\".\"jan\" USING btree (\"Id\") INCLUDE (\"day\") WHERE (day > '2026-01-01'::date)"
+            )
+        );
+        let other = Partitioned { table: "other", ..index };
+        assert_eq!(other.on("a", "jan", &quote), None, "not of this table");
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub fn table(rel: u32, name: &str, rows: f64, columns: &[&str]) -> TableInfo {
         conditions: BTreeMap::new(),
         trigram_schema: None,
         foreign_keys: Vec::new(),
+        parts: 0,
         refused: None,
         sample: None,
     }

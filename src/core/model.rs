@@ -299,7 +299,10 @@ pub struct TableInfo {
     /// Its foreign keys.
     #[serde(default)]
     pub foreign_keys: Vec<ForeignKey>,
-    /// Why no index may be made on it (partitioned, temporary, foreign, catalog, extension's, ...); `None` when one may.
+    /// Partitions that hold its rows, each of which gets an index of its own; 0 for an ordinary table.
+    #[serde(default)]
+    pub parts: u32,
+    /// Why no index may be made on it (temporary, foreign, catalog, extension's, ...); `None` when one may.
     pub refused: Option<String>,
     /// Some of its rows, for sizes; `None` when there was no need or no way to look at them.
     #[serde(skip)]

@@ -26,12 +26,13 @@ const NULLS_FIRST: i16 = 2;
 const TABLES: &str = "
     SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
            c.relpersistence::text AS persistence, c.reltuples::float8 AS tuples, c.relpages AS pages,
-           coalesce(pg_catalog.pg_relation_size(c.oid, 'main'), 0) AS bytes,
+           CASE WHEN c.relkind = 'p' THEN l.bytes ELSE coalesce(pg_catalog.pg_relation_size(c.oid, 'main'), 0) END AS bytes,
+           l.parts, l.known_rows, l.unknown_pages,
            EXISTS (SELECT FROM pg_catalog.pg_depend d
                    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
                AS of_extension,
-           coalesce(s.n_tup_ins, 0) AS inserts, coalesce(s.n_tup_upd, 0) AS updates,
-           coalesce(s.n_tup_del, 0) AS deletes, coalesce(s.n_tup_hot_upd, 0) AS hot_updates,
+           coalesce(s.n_tup_ins, 0) + l.inserts AS inserts, coalesce(s.n_tup_upd, 0) + l.updates AS updates,
+           coalesce(s.n_tup_del, 0) + l.deletes AS deletes, coalesce(s.n_tup_hot_upd, 0) + l.hot_updates AS hot_updates,
            -- A rate from less than an hour would be noise.
            greatest(1.0, extract(epoch FROM pg_catalog.now() - coalesce(d.stats_reset, pg_catalog.pg_postmaster_start_time()))
                          / 3600.0)::float8 AS hours,
@@ -41,9 +42,29 @@ const TABLES: &str = "
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid
     LEFT JOIN pg_catalog.pg_stat_database d ON d.datname = pg_catalog.current_database()
+    -- Of a partitioned table all is in its partitions.
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS parts, coalesce(sum(x.bytes), 0)::int8 AS bytes,
+               coalesce(sum(CASE WHEN x.reltuples >= 0 AND x.relpages > 0 THEN x.reltuples / x.relpages * (x.bytes / 8192) END), 0)::float8
+                   AS known_rows,
+               coalesce(sum(x.bytes / 8192) FILTER (WHERE x.reltuples < 0 OR x.relpages = 0), 0)::float8 AS unknown_pages,
+               coalesce(sum(y.n_tup_ins), 0)::int8 AS inserts, coalesce(sum(y.n_tup_upd), 0)::int8 AS updates,
+               coalesce(sum(y.n_tup_del), 0)::int8 AS deletes, coalesce(sum(y.n_tup_hot_upd), 0)::int8 AS hot_updates
+        FROM (SELECT k.oid, k.reltuples, k.relpages, coalesce(pg_catalog.pg_relation_size(k.oid, 'main'), 0) AS bytes
+              FROM pg_catalog.pg_partition_tree(c.oid) t JOIN pg_catalog.pg_class k ON k.oid = t.relid
+              WHERE c.relkind = 'p' AND t.isleaf AND k.relkind = 'r') x
+        LEFT JOIN pg_catalog.pg_stat_all_tables y ON y.relid = x.oid) l
     WHERE c.oid = ANY (ARRAY(SELECT t::oid FROM pg_catalog.jsonb_array_elements_text($1) t))";
 
+/// A partitioned table that nobody has analysed, which autovacuum does not do, is described by its largest partition.
 const COLUMNS: &str = "
+    WITH largest AS MATERIALIZED (
+        SELECT DISTINCT ON (p.oid) p.oid AS parent, t.relid
+        FROM pg_catalog.pg_class p CROSS JOIN LATERAL pg_catalog.pg_partition_tree(p.oid) t
+        JOIN pg_catalog.pg_class k ON k.oid = t.relid
+        WHERE p.relkind = 'p' AND t.isleaf AND k.relkind = 'r'
+          AND p.oid = ANY (ARRAY(SELECT t::oid FROM pg_catalog.jsonb_array_elements_text($1) t))
+        ORDER BY p.oid, k.reltuples DESC, t.relid)
     SELECT a.attrelid::int8 AS table, a.attnum AS attnum, a.attname AS name,
            pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name, a.atttypid::int8 AS type_oid,
            a.atttypmod AS typmod, a.attcollation::int8 AS collation, a.attalign::text AS align,
@@ -52,9 +73,12 @@ const COLUMNS: &str = "
                   WHEN s.stakind3 THEN s.stanumbers3[1] WHEN s.stakind4 THEN s.stanumbers4[1]
                   WHEN s.stakind5 THEN s.stanumbers5[1] END::float8 AS correlation
     FROM pg_catalog.pg_attribute a
+    LEFT JOIN largest l ON l.parent = a.attrelid
+    LEFT JOIN pg_catalog.pg_attribute b ON b.attrelid = l.relid AND b.attname = a.attname AND NOT b.attisdropped
     LEFT JOIN LATERAL (SELECT * FROM pg_catalog.pg_statistic s
                        WHERE s.starelid = a.attrelid AND s.staattnum = a.attnum
-                       ORDER BY s.stainherit LIMIT 1) s ON true
+                          OR s.starelid = b.attrelid AND s.staattnum = b.attnum
+                       ORDER BY s.starelid = a.attrelid DESC, s.stainherit LIMIT 1) s ON true
     WHERE a.attrelid = ANY (ARRAY(SELECT t::oid FROM pg_catalog.jsonb_array_elements_text($1) t))
       AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attrelid, a.attnum";
@@ -74,6 +98,33 @@ const INDEXES: &str = "
     WHERE i.indrelid = ANY (ARRAY(SELECT t::oid FROM pg_catalog.jsonb_array_elements_text($1) t))
     ORDER BY i.indexrelid";
 
+/// Indexes that every partition of a table has, attached to nothing: those on plain columns, of all rows. None is unique, since each is
+/// so in its partition only.
+const PART_INDEXES: &str = "
+    SELECT k.parent::int8 AS table, min(k.oid::int8) AS oid, min(k.name) AS name, false AS unique, true AS valid,
+           sum(k.bytes)::int8 AS bytes, k.method, false AS computes, min(k.owner::int8) AS owner, k.keys, k.columns, k.options,
+           k.opclasses, k.collations
+    FROM (SELECT p.oid AS parent, t.relid AS part, i.indexrelid AS oid, c.relname::text AS name, p.relowner AS owner, am.amname AS method,
+                 coalesce(pg_catalog.pg_relation_size(i.indexrelid, 'main'), 0) AS bytes, i.indnkeyatts AS keys,
+                 ARRAY(SELECT a.attnum FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY u (attnum, n)
+                       JOIN pg_catalog.pg_attribute b ON b.attrelid = i.indrelid AND b.attnum = u.attnum
+                       JOIN pg_catalog.pg_attribute a ON a.attrelid = p.oid AND a.attname = b.attname ORDER BY u.n) AS columns,
+                 i.indoption::int2[] AS options,
+                 ARRAY(SELECT o::int8 FROM pg_catalog.unnest(i.indclass::oid[]) WITH ORDINALITY u (o, n) ORDER BY n) AS opclasses,
+                 ARRAY(SELECT o::int8 FROM pg_catalog.unnest(i.indcollation::oid[]) WITH ORDINALITY u (o, n) ORDER BY n) AS collations
+          FROM pg_catalog.pg_class p CROSS JOIN LATERAL pg_catalog.pg_partition_tree(p.oid) t
+          JOIN pg_catalog.pg_class x ON x.oid = t.relid
+          JOIN pg_catalog.pg_index i ON i.indrelid = t.relid
+          JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+          JOIN pg_catalog.pg_am am ON am.oid = c.relam
+          WHERE p.relkind = 'p' AND p.oid = ANY (ARRAY(SELECT t::oid FROM pg_catalog.jsonb_array_elements_text($1) t))
+            AND t.isleaf AND x.relkind = 'r' AND NOT c.relispartition AND i.indexprs IS NULL AND i.indpred IS NULL
+            AND i.indisvalid AND i.indisready AND i.indislive) k
+    GROUP BY k.parent, k.method, k.keys, k.columns, k.options, k.opclasses, k.collations
+    HAVING count(DISTINCT k.part) = (SELECT count(*) FROM pg_catalog.pg_partition_tree(k.parent) t
+                                     JOIN pg_catalog.pg_class x ON x.oid = t.relid WHERE t.isleaf AND x.relkind = 'r')
+    ORDER BY 2";
+
 #[derive(Deserialize)]
 struct TableRow {
     oid: u32,
@@ -84,6 +135,10 @@ struct TableRow {
     tuples: f64,
     pages: f64,
     bytes: u64,
+    /// Partitions with rows; of these the rows as the server counted them, and the pages of those where it has not.
+    parts: u32,
+    known_rows: f64,
+    unknown_pages: f64,
     of_extension: bool,
     inserts: f64,
     updates: f64,
@@ -149,7 +204,7 @@ pub fn snapshot_with(tables: &[RelId], expressions: &Expressions) -> Result<Cata
         columns.entry(row.table).or_default().push(row);
     }
     let mut indexes: BTreeMap<u32, Vec<IndexRow>> = BTreeMap::new();
-    for row in spi::rows::<IndexRow>(INDEXES, wanted.clone())? {
+    for row in spi::rows::<IndexRow>(INDEXES, wanted.clone())?.into_iter().chain(spi::rows(PART_INDEXES, wanted.clone())?) {
         indexes.entry(row.table).or_default().push(row);
     }
     let tables = spi::rows::<TableRow>(TABLES, wanted)?
@@ -190,6 +245,7 @@ fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>, expressio
         sample: None,
         trigram_schema: row.trigram_schema,
         foreign_keys: Vec::new(),
+        parts: row.parts,
         columns: columns
             .iter()
             .map(|c| column(c, rows, unique.contains(&c.attnum)))
@@ -202,14 +258,11 @@ fn table(row: TableRow, columns: &[ColumnRow], indexes: Vec<IndexRow>, expressio
 /// Rows as the planner estimates them: the density seen by the last VACUUM or ANALYZE times the pages there are now.
 fn row_count(row: &TableRow, width: f64) -> f64 {
     let pages = (row.bytes / PAGE) as f64;
+    let usual = (PAGE as f64 - PAGE_HEADER) / (width + ROW_HEADER);
     if row.kind == "p" {
-        return row.tuples.max(0.0);
+        return (row.known_rows + usual * row.unknown_pages).round();
     }
-    let density = if row.tuples >= 0.0 && row.pages > 0.0 {
-        row.tuples / row.pages
-    } else {
-        (PAGE as f64 - PAGE_HEADER) / (width + ROW_HEADER)
-    };
+    let density = if row.tuples >= 0.0 && row.pages > 0.0 { row.tuples / row.pages } else { usual };
     (density * pages).round()
 }
 
@@ -343,14 +396,14 @@ fn conjunction(conditions: &[String]) -> Option<String> {
 /// Why no index may be made on the table, in words that fit after "because".
 fn refusal(row: &TableRow) -> Option<String> {
     let reason = match row.kind.as_str() {
-        "r" | "m" if row.persistence == "t" => "it is a temporary table",
-        "r" | "m" => match row.schema.as_str() {
+        "r" | "m" | "p" if row.persistence == "t" => "it is a temporary table",
+        "p" if row.parts == 0 => "it is a partitioned table without partitions",
+        "r" | "m" | "p" => match row.schema.as_str() {
             "pg_catalog" | "information_schema" | "pg_toast" => "it belongs to the system",
             "indexpilot" => "it belongs to IndexPilot",
             _ if row.of_extension => "it belongs to an extension",
             _ => return None,
         },
-        "p" => "it is a partitioned table, whose indexes cannot be built concurrently",
         "f" => "it is a foreign table",
         "v" => "it is a view",
         _ => "it is not a table",
@@ -419,7 +472,7 @@ pub fn relation(schema: Option<&str>, name: &str) -> Result<Option<RelId>> {
     }))
 }
 
-/// The relation is a table or a materialized view.
+/// The relation is a table that has rows of its own, or a materialized view.
 pub fn is_table(rel: RelId) -> bool {
     // SAFETY: a catalog lookup, 0 for an unknown relation.
     let kind = unsafe { pg_sys::get_rel_relkind(pg_sys::Oid::from(rel.0)) } as u8;

@@ -519,7 +519,9 @@ impl<'a> Resolver<'a> {
         unsafe {
             let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(self.table));
             let name = pg_sys::quote_qualified_identifier(schema, pg_sys::get_rel_name(self.table));
-            let text = [b"SELECT FROM ONLY ", CStr::from_ptr(name).to_bytes()].concat();
+            // The rows of a partitioned table are in its partitions.
+            let from: &[u8] = if catalog::is_table(RelId(self.table.to_u32())) { b"SELECT FROM ONLY " } else { b"SELECT FROM " };
+            let text = [from, CStr::from_ptr(name).to_bytes()].concat();
             let text = CString::new(text).map_err(|_| Error::internal("name contains a zero byte"))?;
             let query = analyse::analyse(&text, &[])?;
             let rows = |query: *mut pg_sys::Query| {
@@ -568,9 +570,9 @@ unsafe fn relation(stmt: *mut pg_sys::IndexStmt) -> Result<pg_sys::Oid> {
             Error::new(Kind::UndefinedTable, format!("relation \"{shown}\" does not exist"))
                 .hint("Write the table's schema before its name, or add it to search_path.")
         })?;
-        if !catalog::is_table(table) {
+        if !catalog::is_table_or_partitioned(table) {
             return Err(Error::new(Kind::WrongObject, format!("\"{shown}\" is not a table"))
-                .detail("Only tables and materialized views have indexes of their own."));
+                .detail("Only tables and materialized views have indexes."));
         }
         Ok(pg_sys::Oid::from(table.0))
     }

@@ -62,19 +62,76 @@ unsafe fn array<T: Copy>(values: impl ExactSizeIterator<Item = T>) -> *mut T {
     }
 }
 
-/// The planner's description of an index that does not exist, in the current memory context. `None` when a column is gone or has
-/// another type than when the index was looked up.
+/// How a relation of the planner stands to a table whose indexes it has: it is that table, or a partition of it.
+pub struct Standing {
+    pub table: pg_sys::Oid,
+    /// Number of the table in the range table.
+    rti: i32,
+    /// What leads from its columns to those of the relation: nothing when it is the table.
+    way: Vec<*mut pg_sys::AppendRelInfo>,
+}
+
+impl Standing {
+    /// The relation is a partition of the table.
+    pub fn is_part(&self) -> bool {
+        !self.way.is_empty()
+    }
+
+    /// Makes an expression over the table's columns one over the relation's.
+    ///
+    /// # Safety
+    /// `node` is an expression, or a list of such.
+    unsafe fn translate<T>(&self, root: *mut pg_sys::PlannerInfo, node: *mut T) -> *mut T {
+        self.way.iter().fold(node, |node, step| {
+            let mut step = *step;
+            // SAFETY: the mapping of a child of this query, whose columns have their parent's types.
+            unsafe { pg_sys::adjust_appendrel_attrs(root, node.cast(), 1, &mut step).cast() }
+        })
+    }
+}
+
+/// The table that the relation is, and the partitioned tables of the query that it is a part of, from the bottom up.
 ///
 /// # Safety
-/// `rel` is the planner's relation for `table`, as `get_relation_info_hook` is handed it.
+/// As for `get_relation_info_hook`, which is called for a child after its mapping was put into the array (inherit.c).
+pub unsafe fn standings(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo, table: pg_sys::Oid) -> Vec<Standing> {
+    // SAFETY: the arrays have an entry for each number of the range table; that of the mappings is there when there is a child.
+    unsafe {
+        let mut found = vec![Standing { table, rti: (*rel).relid as i32, way: Vec::new() }];
+        while let Some(below) = found.last() {
+            if (*root).append_rel_array.is_null() {
+                break;
+            }
+            let step = *(*root).append_rel_array.add(below.rti as usize);
+            if step.is_null() {
+                break;
+            }
+            let parent = *(*root).simple_rte_array.add((*step).parent_relid as usize);
+            if parent.is_null() || (*parent).relkind as u8 != pg_sys::RELKIND_PARTITIONED_TABLE {
+                break;
+            }
+            let way = std::iter::once(step).chain(below.way.iter().copied()).collect();
+            found.push(Standing { table: (*parent).relid, rti: (*step).parent_relid as i32, way });
+        }
+        found
+    }
+}
+
+/// The planner's description of an index that does not exist, in the current memory context. `None` when a column is gone or has
+/// another type than when the index was looked up. `share` is how much of the index is of this relation.
+///
+/// # Safety
+/// `rel` is the planner's relation of the query level `root`, as `get_relation_info_hook` is handed it, and `at` how it stands to the
+/// table of `def`.
 pub unsafe fn hypothetical(
-    rel: *mut pg_sys::RelOptInfo,
-    table: pg_sys::Oid,
+    (root, rel): (*mut pg_sys::PlannerInfo, *mut pg_sys::RelOptInfo),
+    at: &Standing,
     def: &ResolvedIndex,
-    size: &Size,
+    (size, share): (&Size, f64),
     oid: pg_sys::Oid,
     cost: compat::CostEstimate,
 ) -> Option<*mut pg_sys::IndexOptInfo> {
+    let table = at.table;
     let unchanged = |attnum: i16, type_oid: pg_sys::Oid| column(table, attnum).filter(|c| c.0 == type_oid);
     let mut columns = Vec::with_capacity(def.columns.len());
     for c in &def.columns {
@@ -87,7 +144,6 @@ pub unsafe fn hypothetical(
     // SAFETY: fills a zeroed node as get_relation_info does for a real index (plancat.c); arrays have one entry a column, or a key
     // where the planner reads keys only. opclassoptions must not be null, or the planner would read through it.
     unsafe {
-        let relid = (*rel).relid as i32;
         let am = pg_sys::GetIndexAmRoutineByAmId(def.am, true);
         if am.is_null() {
             return None;
@@ -97,11 +153,10 @@ pub unsafe fn hypothetical(
         (*index).indexoid = oid;
         (*index).reltablespace = (*rel).reltablespace;
         (*index).rel = rel;
-        (*index).pages = size.pages.clamp(1, u64::from(u32::MAX - 1)) as pg_sys::BlockNumber;
+        (*index).pages = (size.pages as f64 * share).ceil().clamp(1.0, f64::from(u32::MAX - 1)) as pg_sys::BlockNumber;
         (*index).tuples = (*rel).tuples * def.share;
         (*index).ncolumns = def.columns.len() as i32;
         (*index).nkeycolumns = def.keys.len() as i32;
-        (*index).indexkeys = array(def.columns.iter().map(|c| i32::from(c.attnum)));
         (*index).indexcollations = array(def.keys.iter().map(|k| k.collation));
         (*index).opfamily = array(def.keys.iter().map(|k| k.family));
         (*index).opcintype = array(def.keys.iter().map(|k| k.input));
@@ -117,19 +172,27 @@ pub unsafe fn hypothetical(
         } else {
             (*index).tree_height = -1;
         }
-        (*index).indexprs = tree(def.expressions.as_deref(), relid);
-        (*index).indpred = tree(def.predicate.as_deref(), relid);
+        (*index).indexprs = at.translate(root, tree(def.expressions.as_deref(), at.rti));
+        (*index).indpred = at.translate(root, tree(def.predicate.as_deref(), at.rti));
         let mut expressions = node::list::<pg_sys::Expr>((*index).indexprs);
+        let mut keys = Vec::with_capacity(columns.len());
         for (position, found) in columns.iter().enumerate() {
             let entry = match found {
                 Some((type_oid, typmod, collation)) => {
-                    pg_sys::makeVar(relid, def.columns[position].attnum, *type_oid, *typmod, *collation, 0).cast()
+                    let var = pg_sys::makeVar(at.rti, def.columns[position].attnum, *type_oid, *typmod, *collation, 0);
+                    let var = node::cast::<pg_sys::Var>(at.translate(root, var).cast::<pg_sys::Node>(), pg_sys::NodeTag::T_Var)?;
+                    keys.push(i32::from((*var).varattno));
+                    var.cast()
                 }
-                None => expressions.next()?,
+                None => {
+                    keys.push(0);
+                    expressions.next()?
+                }
             };
             let entry = pg_sys::makeTargetEntry(entry, position as i16 + 1, std::ptr::null_mut(), false);
             (*index).indextlist = pg_sys::lappend((*index).indextlist, entry.cast());
         }
+        (*index).indexkeys = array(keys.into_iter());
         (*index).immediate = true;
         (*index).hypothetical = true;
         (*index).amcanorderbyop = (*am).amcanorderbyop;

@@ -132,6 +132,8 @@ fn values<T>(subject: &Subject<'_>, limit: Duration, f: impl FnOnce(Values<'_>, 
             }
             node::text(pg_sys::quote_qualified_identifier(schema, name)).unwrap_or_default()
         };
+        // The rows of a partitioned table are in its partitions.
+        let only = if catalog::is_table(subject.table) { "ONLY " } else { "" };
         let (value, size) = match subject.computed {
             true => (
                 format!("CASE WHEN pg_catalog.pg_column_size(x) OPERATOR(pg_catalog.<=) {WIDE} THEN x END"),
@@ -142,7 +144,7 @@ fn values<T>(subject: &Subject<'_>, limit: Duration, f: impl FnOnce(Values<'_>, 
         // OFFSET keeps the expression where it is, so that it is evaluated once.
         let sql = format!(
             "SELECT {value}, {size} FROM (
-               SELECT ({}) AS x FROM ONLY {name} TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1)
+               SELECT ({}) AS x FROM {only}{name} TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1)
                 WHERE pg_catalog.hashtid(ctid) OPERATOR(pg_catalog.%) {keep_one_of} OPERATOR(pg_catalog.=) 0 OFFSET 0) s",
             subject.sql
         );

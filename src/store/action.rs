@@ -119,6 +119,11 @@ pub fn in_states(states: &[State]) -> Result<Vec<Action>> {
     select("a.state IN (SELECT jsonb_array_elements_text($1->'states')) ORDER BY a.id", json!({ "states": states }))
 }
 
+/// What carries out a decision, oldest first.
+pub fn of_recommendation(id: i64) -> Result<Vec<Action>> {
+    select("a.recommendation_id = ($1->>'id')::bigint ORDER BY a.id", json!({ "id": id }))
+}
+
 /// The drop of an index that waits or runs.
 pub fn drop_of(index: u32) -> Result<Option<Action>> {
     let condition = "a.kind = 'drop' AND a.index_id = ($1->>'index')::oid \
@@ -126,15 +131,12 @@ pub fn drop_of(index: u32) -> Result<Option<Action>> {
     Ok(select(condition, json!({ "index": index }))?.into_iter().next())
 }
 
-/// Indexes of ours that are gone without a drop of ours: neither their OID nor their tag is there any more, nor one
-/// like them under their name.
+/// Indexes of ours that seem to be gone without a drop of ours: neither their OID nor their tag is there any more. One like them may be
+/// there under their name, rebuilt and without its comment; to tell, the server locks its table, so that is for the caller to see.
 pub fn vanished() -> Result<Vec<Action>> {
     let condition = "a.kind = 'create' AND a.state IN ('built', 'verifying', 'kept') \
          AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = a.index_id AND c.relkind = 'i') \
          AND NOT EXISTS (SELECT FROM pg_description d WHERE d.classoid = 'pg_class'::regclass AND d.description = 'indexpilot:' || a.tag) \
-         AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-           WHERE i.indrelid = a.table_id AND n.nspname = a.index_schema AND c.relname = a.index_name \
-             AND pg_get_indexdef(c.oid) = regexp_replace(a.definition, '^CREATE INDEX CONCURRENTLY ', 'CREATE INDEX ')) \
          AND NOT EXISTS (SELECT FROM indexpilot.actions d WHERE d.kind = 'drop' AND d.reverts = a.id \
            AND d.state IN ('queued', 'observing', 'building', 'blocked')) ORDER BY a.id";
     select(condition, Value::Null)

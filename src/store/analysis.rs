@@ -179,14 +179,45 @@ pub fn alternatives(to: &Recommendation, most: usize) -> Result<Vec<Alternative>
     )
 }
 
-/// The index that carries out a decision, while it exists.
-pub fn built_index(id: i64) -> Result<Option<u32>> {
-    spi::value(
+/// The indexes that carry out a decision, as far as they exist: one, or one for each partition.
+pub fn built_indexes(id: i64) -> Result<Vec<u32>> {
+    #[derive(Deserialize)]
+    struct Row {
+        index: u32,
+    }
+    let rows: Vec<Row> = spi::rows(
         "SELECT a.index_id::bigint AS index FROM indexpilot.actions a JOIN pg_catalog.pg_class c ON c.oid = a.index_id
           WHERE a.recommendation_id = ($1->>'id')::bigint AND a.kind = 'create' AND a.state IN ('built', 'verifying', 'kept')
-          ORDER BY a.id DESC LIMIT 1",
+          ORDER BY a.id DESC",
         json!({ "id": id }),
-    )
+    )?;
+    Ok(rows.into_iter().map(|r| r.index).collect())
+}
+
+/// The table that a decision is about.
+pub fn table_of(id: i64) -> Result<Option<u32>> {
+    let sql = "SELECT table_id::bigint AS table FROM indexpilot.recommendations WHERE id = ($1->>'id')::bigint";
+    spi::value(sql, json!({ "id": id }))
+}
+
+/// Decisions on partitioned tables that are carried out: those with actions that are not over, or, with `all`, those with indexes too.
+/// With `new` only those whose tables have partitions without an action. Waits for nobody.
+pub fn on_partitions(all: bool, new: bool) -> Result<Vec<Recommendation>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM indexpilot.recommendations r WHERE r.state = 'applied'
+            AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = r.table_id AND c.relkind = 'p')
+            AND EXISTS (SELECT FROM indexpilot.actions a WHERE a.recommendation_id = r.id AND a.kind = 'create'
+                           AND (a.state IN ('queued', 'building', 'blocked')
+                                OR ($1->>'all')::boolean AND a.state IN ('built', 'verifying', 'kept')))
+            AND (NOT ($1->>'new')::boolean OR EXISTS (
+                WITH RECURSIVE part AS (SELECT r.table_id AS oid
+                                        UNION ALL SELECT i.inhrelid FROM part p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid)
+                SELECT FROM part p JOIN pg_catalog.pg_class c ON c.oid = p.oid
+                 WHERE c.relkind = 'r' AND c.relpersistence = 'p'
+                   AND NOT EXISTS (SELECT FROM indexpilot.actions a WHERE a.recommendation_id = r.id AND a.table_id = c.oid)))
+          ORDER BY r.id"
+    );
+    spi::rows(&sql, json!({ "all": all, "new": new }))
 }
 
 /// Texts of templates, for explanations.

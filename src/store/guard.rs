@@ -35,12 +35,27 @@ pub struct History {
     pub overloaded_s_ago: Option<f64>,
 }
 
+/// Whose history is looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Subject<'a> {
+    pub table_id: u32,
+    pub definition: &'a str,
+    pub index_id: Option<u32>,
+    pub index_schema: &'a str,
+    pub index_name: &'a str,
+    /// The decision that is carried out.
+    pub recommendation_id: Option<i64>,
+}
+
 /// See [`History`]; `index_id` where the index is there already.
-pub fn history(table_id: u32, definition: &str, index_id: Option<u32>, index_schema: &str, index_name: &str) -> Result<History> {
+/// What a decision does to many partitions is one start.
+pub fn history(about: &Subject<'_>) -> Result<History> {
     let sql = "SELECT \
          (SELECT coalesce(jsonb_agg(extract(epoch FROM clock_timestamp() - s.started_at)::float8), '[]') FROM \
-            (SELECT started_at FROM indexpilot.actions WHERE attempts > 0 AND reverts IS NULL \
-              ORDER BY started_at DESC LIMIT ($1->>'starts')::integer) s) AS started_s_ago, \
+            (SELECT max(started_at) AS started_at FROM indexpilot.actions WHERE attempts > 0 AND reverts IS NULL \
+                AND (recommendation_id IS NULL OR recommendation_id IS DISTINCT FROM ($1->>'recommendation_id')::bigint) \
+              GROUP BY coalesce(-recommendation_id, id) \
+              ORDER BY 1 DESC LIMIT ($1->>'starts')::integer) s) AS started_s_ago, \
          (SELECT coalesce(jsonb_agg(jsonb_build_object('outcome', p.outcome, \
                    'started_s_ago', extract(epoch FROM clock_timestamp() - p.started_at)::float8, \
                    'settled_s_ago', extract(epoch FROM clock_timestamp() - p.settled_at)::float8)), '[]') FROM \
@@ -66,18 +81,24 @@ pub fn history(table_id: u32, definition: &str, index_id: Option<u32>, index_sch
        FROM (SELECT count(*) AS reverted_times, \
                     extract(epoch FROM clock_timestamp() - max(coalesce(d.finished_at, c.verified_at)))::float8 AS reverted_s_ago \
                FROM indexpilot.actions c LEFT JOIN indexpilot.actions d ON d.reverts = c.id AND d.state = 'done' \
-              WHERE c.kind = 'create' AND c.state = 'reverted' AND c.table_id = ($1->>'table_id')::oid \
-                AND c.definition = $1->>'definition') r, \
+              WHERE c.kind = 'create' AND c.state = 'reverted' \
+                AND (c.table_id = ($1->>'table_id')::oid AND c.definition = $1->>'definition' \
+                     OR c.recommendation_id IN (SELECT p.id FROM indexpilot.recommendations p \
+                          WHERE p.table_id = ($1->>'table_id')::oid AND p.definition = $1->>'definition'))) r, \
             (SELECT least(coalesce(sum(u.calls) FILTER (WHERE u.reads), 0), 1e18)::bigint AS reads, \
                     least(coalesce(sum(u.calls) FILTER (WHERE u.writes), 0), 1e18)::bigint AS writes \
                FROM (SELECT q.calls, w.command NOT IN ('insert', 'utility') OR NOT coalesce(k.written, true) AS reads, \
                             coalesce(k.written, w.command IN ('insert', 'update', 'delete', 'merge')) AS writes \
-                       FROM indexpilot.workload w \
+                       FROM (SELECT ($1->>'table_id')::oid || ARRAY(SELECT a.relid::oid \
+                               FROM pg_partition_ancestors(($1->>'table_id')::oid::regclass) a) AS names) n \
+                       JOIN indexpilot.workload w ON true \
                        JOIN indexpilot.workload_stats q ON q.workload_id = w.id \
-                       LEFT JOIN indexpilot.workload_table k ON k.workload_id = w.id AND k.table_id = ($1->>'table_id')::oid \
-                      WHERE w.relations && ARRAY[($1->>'table_id')::oid]) u) t";
-    let args = json!({ "table_id": table_id, "definition": definition, "index_id": index_id, "index_schema": index_schema,
-        "index_name": index_name, "starts": STARTS, "past": PAST });
+                       LEFT JOIN LATERAL (SELECT bool_or(o.written) AS written FROM indexpilot.workload_table o \
+                         WHERE o.workload_id = w.id AND o.table_id = ANY (n.names)) k ON true \
+                      WHERE w.relations && n.names) u) t";
+    let args = json!({ "table_id": about.table_id, "definition": about.definition, "index_id": about.index_id,
+        "index_schema": about.index_schema, "index_name": about.index_name, "recommendation_id": about.recommendation_id,
+        "starts": STARTS, "past": PAST });
     spi::row(sql, args)?.ok_or_else(|| Error::internal("no figures about the actions"))
 }
 

@@ -72,6 +72,13 @@ pub fn after(at: f64) -> Result<Vec<Numbered>> {
     spi::rows(sql, json!({ "at": at.to_string().replace("inf", "Infinity") }))
 }
 
+/// How long ago something happened last for a decision, seconds.
+pub fn seconds_since(recommendation_id: i64, mutation: &str) -> Result<Option<f64>> {
+    let sql = "SELECT extract(epoch FROM clock_timestamp() - max(logged_at))::float8 AS s FROM indexpilot.mutation_log \
+               WHERE recommendation_id = ($1->>'id')::bigint AND mutation = $1->>'mutation'";
+    spi::value(sql, json!({ "id": recommendation_id, "mutation": mutation }))
+}
+
 /// Marks a mutation as taken back by another one.
 pub fn mark_undone(id: i64, by: i64) -> Result<()> {
     spi::execute(

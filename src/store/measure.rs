@@ -36,6 +36,9 @@ impl From<Sums> for Window {
     }
 }
 
+/// The table of an action and those that it is a partition of, under whose names it is queried too.
+const NAMES: &str = "(a.table_id || ARRAY(SELECT n.relid::oid FROM pg_catalog.pg_partition_ancestors(a.table_id::regclass) n))";
+
 /// All templates on the table of an action, measured before and after its index appeared. Those that the decision named are cited.
 pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
     let sums = "pg_catalog.jsonb_build_object('calls', pg_catalog.sum(q.calls), 'errors', pg_catalog.sum(q.errors),
@@ -52,7 +55,7 @@ pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
                     (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at >= {cut}) AS after
                FROM indexpilot.actions a
                     LEFT JOIN indexpilot.recommendations r ON r.id = a.recommendation_id
-                    JOIN indexpilot.workload w ON w.relations && ARRAY[a.table_id]
+                    JOIN indexpilot.workload w ON w.relations && {NAMES}
               WHERE a.id = ($1->>'id')::bigint
               ORDER BY w.id"
         ),
@@ -98,7 +101,7 @@ pub fn controls(action_id: i64) -> Result<Vec<(Window, Window)>> {
                     (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = c.id AND q.bucket_at >= {cut}) AS after
                FROM indexpilot.actions a, LATERAL (
                     SELECT w.id FROM indexpilot.workload w JOIN indexpilot.workload_stats q ON q.workload_id = w.id
-                     WHERE w.command = 'select' AND w.relations <> '{{}}' AND NOT w.relations && ARRAY[a.table_id]
+                     WHERE w.command = 'select' AND w.relations <> '{{}}' AND NOT w.relations && {NAMES}
                        AND q.bucket_at >= {cut}
                      GROUP BY w.id ORDER BY pg_catalog.sum(q.calls) DESC, w.id LIMIT ($1->>'most')::integer) c
               WHERE a.id = ($1->>'id')::bigint"

@@ -47,12 +47,11 @@ pub struct Counters {
     pub scans: Option<u64>,
 }
 
-/// See [`Counters`]; of a partitioned table all partitions count.
+/// See [`Counters`]. Waits for nobody.
 pub fn counters(table_id: u32, index_id: Option<u32>) -> Result<Counters> {
     let sql = "SELECT coalesce(sum(s.n_tup_upd), 0)::bigint AS updates, coalesce(sum(s.n_tup_hot_upd), 0)::bigint AS hot_updates, \
                  (SELECT i.idx_scan FROM pg_stat_all_indexes i WHERE i.indexrelid = ($1->>'index')::oid) AS scans \
-               FROM pg_stat_all_tables s WHERE s.relid = ($1->>'table')::oid \
-                 OR s.relid IN (SELECT t.relid FROM pg_partition_tree(($1->>'table')::oid::regclass) t WHERE t.isleaf)";
+               FROM pg_stat_all_tables s WHERE s.relid = ($1->>'table')::oid";
     Ok(spi::row(sql, json!({ "table": table_id, "index": index_id }))?.unwrap_or_default())
 }
 

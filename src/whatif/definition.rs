@@ -7,7 +7,7 @@ use crate::pg::indexstmt::{self, Author, ResolvedIndex};
 use crate::pg::sampling::Statistics;
 use crate::pg::{catalog, planner, role, rows};
 use indexpilot_core::ddl;
-use indexpilot_core::model::{AccessMethod, AttNum, ColumnInfo, FIRST_EXPRESSION, IndexDef, Key, OpClass, RelId, TableInfo};
+use indexpilot_core::model::{AccessMethod, AttNum, ColumnInfo, FIRST_EXPRESSION, IndexDef, Key, OpClass, PAGE, RelId, TableInfo};
 use indexpilot_core::size::{self, Size};
 use std::ffi::CString;
 use std::hash::{Hash, Hasher};
@@ -25,6 +25,8 @@ pub struct Hypothetical {
     pub index: ResolvedIndex,
     pub def: IndexDef,
     pub size: Size,
+    /// Pages of the table, by which the index of a partition is told from those of all.
+    pub table_pages: f64,
     /// Pages of a gin index without its posting trees; `None` for the other access methods.
     pub entry_pages: Option<f64>,
     /// Of the keys that are expressions, as far as they could be sampled.
@@ -111,6 +113,7 @@ impl Hypothetical {
         let index = ResolvedIndex { share: size::sampled_share(&def, table).unwrap_or(index.share), ..index };
         Hypothetical {
             size: size::of(&def, table),
+            table_pages: (table.bytes as f64 / PAGE as f64).max(1.0),
             entry_pages: size::entry_pages(&def, table),
             statistics,
             only_statistics: false,

@@ -278,17 +278,24 @@ unsafe extern "C-unwind" fn relation_info(
             visibility::hide_from(rel, table, ACTIVE.load(Relaxed));
         }
         if outermost() {
-            change_indexes(table, inhparent, rel);
+            change_indexes(root, table, inhparent, rel);
         }
     }
 }
 
-/// Adds the hypothetical indexes of a table, and takes the hidden ones away.
+/// Adds the hypothetical indexes of a table, and of those that it is a partition of, and takes the hidden ones away.
 #[pg_guard]
-unsafe extern "C-unwind" fn change_indexes(table: pg_sys::Oid, inhparent: bool, rel: *mut pg_sys::RelOptInfo) {
+unsafe extern "C-unwind" fn change_indexes(
+    root: *mut pg_sys::PlannerInfo,
+    table: pg_sys::Oid,
+    inhparent: bool,
+    rel: *mut pg_sys::RelOptInfo,
+) {
+    // SAFETY: passes on what the server handed in.
+    let standings = unsafe { relinfo::standings(root, rel, table) };
     let (hidden, injected) = STATE.with_borrow(|state| {
-        let here = |i: &&Injected| i.index.def.table.0 == table.to_u32();
-        let injected: Vec<_> = state.injected.iter().filter(here).map(|i| (i.oid, i.index.clone())).collect();
+        let here = |i: &Injected| standings.iter().find(|s| s.table.to_u32() == i.index.def.table.0);
+        let injected: Vec<_> = state.injected.iter().filter_map(|i| Some((i.oid, i.index.clone(), here(i)?))).collect();
         (state.hidden.clone(), injected)
     });
     // SAFETY: `rel` is the planner's relation for `table`; what is built lives in the planner's memory context, which is current.
@@ -300,8 +307,9 @@ unsafe extern "C-unwind" fn change_indexes(table: pg_sys::Oid, inhparent: bool, 
         if inhparent || (*rel).rtekind != pg_sys::RTEKind::RTE_RELATION {
             return;
         }
-        for (oid, index) in injected {
-            if let Some(info) = relinfo::hypothetical(rel, table, &index.index, &index.size, oid, cost) {
+        for (oid, index, at) in injected {
+            let share = if at.is_part() { f64::from((*rel).pages) / index.table_pages } else { 1.0 };
+            if let Some(info) = relinfo::hypothetical((root, rel), at, &index.index, (&index.size, share), oid, cost) {
                 if index.only_statistics {
                     relinfo::make_unusable(info);
                 }
@@ -327,11 +335,11 @@ unsafe extern "C-unwind" fn cost(
     // SAFETY: the path is being priced.
     unsafe { harvest::costed(path, loops) };
     // SAFETY: the path names its index.
-    let oid = unsafe { (*(*path).indexinfo).indexoid };
+    let (oid, of_part) = unsafe { ((*(*path).indexinfo).indexoid, (*(*path).indexinfo).pages) };
     let entry_pages = STATE.with_borrow_mut(|state| {
         let index = state.injected.iter_mut().find(|i| i.oid == oid)?;
         index.considered = true;
-        index.index.entry_pages
+        Some(index.index.entry_pages? * (f64::from(of_part) / index.index.size.pages.max(1) as f64))
     });
     // SAFETY: passes on what the planner handed in.
     unsafe { relinfo::am_cost(entry_pages, root, path, loops, startup, total, selectivity, correlation, pages) };

@@ -462,9 +462,9 @@ fn carry_out(drawn: &mut Drawn, request: &Request) -> Result<()> {
     if request.concurrently {
         let actor = if request.cause == WORKER { NOBODY.to_owned() } else { role::session() };
         let cause = format!("recommendation {}", drawn.recommendation.id);
-        drawn.action_id = Some(decide::enqueue(&drawn.recommendation, &cause, &actor)?);
+        drawn.action_id = decide::enqueue(&drawn.recommendation, &cause, &actor)?.first().copied();
     } else {
-        drawn.action_id = Some(decide::build_now(&drawn.recommendation)?);
+        drawn.action_id = decide::build_now(&drawn.recommendation)?;
     }
     drawn.recommendation.state = "applied".into();
     Ok(())

@@ -2,7 +2,7 @@
 //! left, then carries out due actions one after the other, then ends.
 
 use super::state::{self, Role};
-use super::{canary, command, enter, flush, outcome, safeguard};
+use super::{attach, canary, command, enter, flush, outcome, partitions, safeguard};
 use crate::apply::facts::{self, Table};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Failure};
@@ -66,7 +66,7 @@ fn work() -> Result<()> {
             break;
         }
         let Some(action) = transaction("indexpilot: looking for due actions", action::next_due)? else { break };
-        if let Err(e) = carry_out(&action) {
+        if let Err(e) = carry_out(&action).and_then(|()| if in_service()? { partitions::follow_after(&action) } else { Ok(()) }) {
             // Whatever is wrong with this one must not keep the others from their turn.
             pgrx::warning!("indexpilot: apply: action {} could not be looked at: {e}", action.id);
             transaction("indexpilot: postponing an action", || {
@@ -74,6 +74,9 @@ fn work() -> Result<()> {
                 action::postpone(action.id, AGAIN_S, Some(&e.to_string()), None)
             })?;
         }
+    }
+    if in_service()? {
+        attach::all()?;
     }
     Ok(())
 }
@@ -204,6 +207,9 @@ fn clear_up_for_nobody(action: &Action) -> Result<()> {
 
 /// Looks at the action, the catalog and the guard rules. `None` when it may not start: its row says why. In a transaction.
 fn review(action: &Action) -> Result<Option<Cleared>> {
+    if partitions::call_off(action)? {
+        return Ok(None);
+    }
     let Some(table) = facts::table(action.table_id)? else {
         return give_up(action, "the table does not exist any more");
     };

@@ -2,7 +2,7 @@
 //! due, and ends.
 
 use super::state::{self, Role};
-use super::{advisor, builder, enter, flush, judge, observe, outcome, profile, safeguard, trial};
+use super::{advisor, attach, builder, enter, flush, judge, observe, outcome, partitions, profile, safeguard, trial};
 use crate::guc;
 use crate::pg::bgworker;
 use crate::pg::error::Result;
@@ -11,11 +11,16 @@ use crate::pg::visibility;
 use crate::{capture, pg, store};
 use pgrx::pg_sys::{self, Oid};
 
+/// How long a step waits for a lock; then it fails, and the next visit tries again.
+const LOCK_TIMEOUT: &std::ffi::CStr = c"5s";
+
 /// Entry point of the worker; the argument is the OID of the database.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn indexpilot_worker(argument: pg_sys::Datum) {
     if let Some(database) = enter(argument, Role::Worker) {
+        // Whoever has locked a table for long must not keep the other steps, and other tables, from their turn.
+        bgworker::set(c"lock_timeout", LOCK_TIMEOUT);
         visit(database);
     }
 }
@@ -61,6 +66,7 @@ fn visit(database: Oid) {
         step("flush", flush::by_itself),
         step("profile", profile::by_itself),
         step("follow dropped indexes", outcome::follow),
+        step("follow partitions", partitions::follow),
         step("verify", judge::run),
         step("observe", observe::run),
         step("watch running builds", safeguard::watch),
@@ -80,7 +86,7 @@ fn ask_for_builder(database: Oid) -> Result<()> {
     }
     let due = bgworker::transaction("indexpilot: looking for due actions", || {
         Ok(store::action::any_due()? || builder::anything_left_behind()?)
-    })?;
+    })? || attach::any_due()?;
     if due {
         state::want(database, Role::Builder);
     }

@@ -1,7 +1,7 @@
 //! What follows a decision: guarding it, queueing its action, approving, rejecting, cancelling, taking back.
 
 use super::decision::Drawn;
-use super::{explain, outcome, safeguard, trial};
+use super::{explain, outcome, partitions, safeguard, trial};
 use crate::apply::reconcile;
 use crate::apply::{self, facts};
 use crate::pg::error::{Error, Kind, Result};
@@ -52,10 +52,22 @@ fn stands(f: &guard::Finding) -> bool {
     }
 }
 
-/// Queues the index of a decision; building starts when the transaction commits.
-pub fn enqueue(r: &Recommendation, cause: &str, actor: &str) -> Result<i64> {
+/// Queues the index of a decision, on a partitioned table one for each partition that lacks it; building starts when the transaction
+/// commits.
+pub fn enqueue(r: &Recommendation, cause: &str, actor: &str) -> Result<Vec<i64>> {
+    let ids = if facts::table(r.table_id)?.is_some_and(|t| t.partitioned) {
+        partitions::enqueue(r, cause, actor)?
+    } else {
+        vec![enqueue_one(r, cause, actor)?]
+    };
+    analysis::set_state(r.id, "applied")?;
+    worker::wake_after_commit(database::current());
+    Ok(ids)
+}
+
+fn enqueue_one(r: &Recommendation, cause: &str, actor: &str) -> Result<i64> {
     let index_name = r.index_name.clone().ok_or_else(|| Error::internal("decision has no index name"))?;
-    let id = action::enqueue(&New {
+    action::enqueue(&New {
         kind: ActionKind::Create,
         recommendation_id: Some(r.id),
         reverts: None,
@@ -70,24 +82,30 @@ pub fn enqueue(r: &Recommendation, cause: &str, actor: &str) -> Result<i64> {
         cause: cause.into(),
         actor: actor.into(),
         estimated_bytes: Some(r.estimated_bytes.max(0) as u64),
-    })?;
-    analysis::set_state(r.id, "applied")?;
-    worker::wake_after_commit(database::current());
-    Ok(id)
+    })
 }
 
-/// Builds the index of a decision inside the caller's transaction, which blocks writes to the table until it ends.
-pub fn build_now(r: &Recommendation) -> Result<i64> {
+/// Builds the index of a decision inside the caller's transaction, which blocks writes to the table until it ends. Returns its action,
+/// the first of several.
+pub fn build_now(r: &Recommendation) -> Result<Option<i64>> {
     if catalog::relation_name(RelId(r.table_id)).is_none() {
         return Err(Error::new(
             Kind::UndefinedTable,
             format!("table \"{}.{}\" does not exist any more", r.table_schema, r.table_name),
         ));
     }
+    let ids = enqueue(r, &format!("recommendation {} (concurrently => false)", r.id), &role::session())?;
+    for id in &ids {
+        build_inline(*id, r)?;
+    }
+    Ok(ids.first().copied())
+}
+
+fn build_inline(id: i64, r: &Recommendation) -> Result<()> {
+    let queued = action::get(id)?.ok_or_else(|| Error::internal("action vanished"))?;
     // The definition as a document numbers expressions as the analysis did; the statement has their texts.
-    let statement = r.definition.replacen("CREATE INDEX CONCURRENTLY ", "CREATE INDEX ", 1);
-    let id = enqueue(r, &format!("recommendation {} (concurrently => false)", r.id), &role::session())?;
-    let owner = facts::table(r.table_id)?.ok_or_else(|| Error::internal("table vanished while it was looked at"))?.owner();
+    let statement = queued.definition.replacen("CREATE INDEX CONCURRENTLY ", "CREATE INDEX ", 1);
+    let owner = facts::table(queued.table_id)?.ok_or_else(|| Error::internal("table vanished while it was looked at"))?.owner();
     let begun = time::now();
     if !action::start(id, bgworker::pid(), None, &statement, &r.guard)? {
         return Err(Error::new(Kind::InUse, "another action works on the table")
@@ -99,15 +117,18 @@ pub fn build_now(r: &Recommendation) -> Result<i64> {
     if let Some(index) = index.as_ref().filter(|i| i.expressions) {
         apply::inline::analyze(index)?;
     }
-    outcome::record(&started, Event::Built, index.as_ref(), None, Some(time::now() - begun))?;
-    Ok(id)
+    outcome::record(&started, Event::Built, index.as_ref(), None, Some(time::now() - begun))
 }
 
 /// Queues a proposed decision.
 pub fn approve(id: i64) -> Result<i64> {
     let Some(r) = analysis::get(id)? else { return Err(explain::unknown(id)) };
     require_open(&r, "approved")?;
-    enqueue(&r, &format!("recommendation {id}, approved"), &role::session())
+    let ids = enqueue(&r, &format!("recommendation {id}, approved"), &role::session())?;
+    ids.first().copied().ok_or_else(|| {
+        Error::new(Kind::Prerequisite, format!("decision {id} has nothing to do"))
+            .detail(format!("Every partition of {}.{} has such an index.", r.table_schema, r.table_name))
+    })
 }
 
 /// Turns a proposed decision down.

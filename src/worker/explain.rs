@@ -46,7 +46,7 @@ pub fn unknown(id: i64) -> Error {
 /// Plans of the queries that gain most, of those that the caller may see: without the index and with it, hypothetical or built. What
 /// cannot be planned any more has none.
 fn plans(r: &Recommendation) -> Result<Vec<Plans>> {
-    let built = analysis::built_index(r.id)?;
+    let built = analysis::built_indexes(r.id)?;
     let mut cited = queries(r);
     cited.sort_by(|a, b| saved(b).total_cmp(&saved(a)));
     let ids: Vec<i64> =
@@ -61,12 +61,15 @@ fn plans(r: &Recommendation) -> Result<Vec<Plans>> {
             continue;
         }
         let sample = advisor::stored(newest.sample.clone(), role);
-        let both = match built {
-            Some(index) => {
-                let hidden = indexes::index_with_partitions(index)?;
+        let both = match &built[..] {
+            [_, ..] => {
+                let mut hidden = Vec::new();
+                for index in &built {
+                    hidden.extend(indexes::index_with_partitions(*index)?);
+                }
                 whatif::plan(&sample, &[], &hidden, true).and_then(|before| Ok((before, whatif::plan(&sample, &[], &[], true)?)))
             }
-            None => Hypothetical::decided(&r.definition, RelId(r.table_id)).and_then(|index| {
+            [] => Hypothetical::decided(&r.definition, RelId(r.table_id)).and_then(|index| {
                 let before = whatif::plan(&sample, &[], &[], true)?;
                 Ok((before, whatif::plan(&sample, &[index], &[], true)?))
             }),

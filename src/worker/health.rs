@@ -123,7 +123,7 @@ pub fn figures() -> Result<Option<Figures>> {
 /// The circuit breaker of this database.
 pub fn breaker() -> Result<Breaker> {
     let config = safeguard::config();
-    let history = noted::history(0, "", None, "", "")?;
+    let history = noted::history(&noted::Subject::default())?;
     Ok(guard::breaker(&history.past, config.breaker_failures, config.breaker_pause_s))
 }
 

@@ -3,6 +3,7 @@
 
 pub mod advice;
 pub mod advisor;
+mod attach;
 mod builder;
 pub mod canary;
 mod database;
@@ -17,6 +18,7 @@ pub mod judge;
 mod launcher;
 pub mod observe;
 mod outcome;
+mod partitions;
 mod profile;
 mod references;
 pub mod rollback;

@@ -109,7 +109,7 @@ fn analyze(index: &Index) -> Result<Option<String>> {
     if !transaction("indexpilot: looking for statistics", || reconcile::lacks_statistics(index.oid))? {
         return Ok(None);
     }
-    match apply::analyze::table_of(index) {
+    match command(|| apply::analyze::table_of(index)) {
         Ok(()) => Ok(Some(apply::analyze::statement(index))),
         Err(failure) => {
             let table = format!("{}.{}", index.table_schema, index.table_name);
@@ -123,7 +123,10 @@ fn analyze(index: &Index) -> Result<Option<String>> {
 pub fn follow() -> Result<()> {
     for action in transaction("indexpilot: looking for dropped indexes", action::vanished)? {
         transaction("indexpilot: noting a dropped index", || {
-            if action::transition(action.id, action.state, Event::Revert)?.is_none() {
+            let like_it = |i: &Index| i.table_id == action.table_id && i.is_made_by(&action.definition);
+            if reconcile::by_name(&action.index_schema, &action.index_name)?.is_some_and(|i| like_it(&i))
+                || action::transition(action.id, action.state, Event::Revert)?.is_none()
+            {
                 return Ok(());
             }
             let cause = "somebody else dropped it";
@@ -305,6 +308,15 @@ pub fn record_blocked(action: &Action, why: &str) -> Result<()> {
     action::transition(action.id, action.state, Event::Block)?;
     log::append(&Mutation { details: json!({ "reason": why }), ..about(action, "action_blocked") })?;
     pgrx::log!("indexpilot: apply: action {} is blocked: {why}", action.id);
+    Ok(())
+}
+
+/// The action is called off before it has begun. In a transaction.
+pub fn call_off(action: &Action, why: &str) -> Result<()> {
+    action::set_error(action.id, &Error::new(ErrorKind::Prerequisite, why).sqlstate(), why)?;
+    action::transition(action.id, action.state, Event::Cancel)?;
+    log::append(&Mutation { details: json!({ "reason": why }), ..about(action, "action_cancelled") })?;
+    pgrx::log!("indexpilot: apply: action {} is called off: {why}", action.id);
     Ok(())
 }
 

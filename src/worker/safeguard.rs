@@ -24,7 +24,14 @@ pub fn review(action: &Action, table: &Table, index_bytes: Option<u64>) -> Resul
 }
 
 fn facts_of(action: &Action, table: &Table, index_bytes: Option<u64>, config: &Config) -> Result<Facts> {
-    let history = noted::history(action.table_id, &action.definition, action.index_id, &action.index_schema, &action.index_name)?;
+    let history = noted::history(&noted::Subject {
+        table_id: action.table_id,
+        definition: &action.definition,
+        index_id: action.index_id,
+        index_schema: &action.index_schema,
+        index_name: &action.index_name,
+        recommendation_id: action.recommendation_id,
+    })?;
     let around = facts::surroundings(action.table_id)?;
     let managed = managed::sum()?;
     // Whoever works on the table may have it locked, and then the rule for that speaks.
@@ -49,7 +56,10 @@ fn facts_of(action: &Action, table: &Table, index_bytes: Option<u64>, config: &C
         estimated_bytes,
         free_bytes: facts::free_bytes(action.table_id)?,
         managed_bytes: managed.bytes,
-        table_refused: table.refused.clone(),
+        // Decisions on it are carried out on its partitions, which nothing else may come by.
+        table_refused: table.refused.clone().or_else(|| {
+            table.partitioned.then(|| "it is partitioned; approve a decision on it, or name its partitions".to_owned())
+        }),
         ..from_history(action.kind, around.server_version, history)
     })
 }
@@ -77,6 +87,29 @@ fn local_time(config: &Config) -> Result<Option<guard::LocalTime>> {
     }
 }
 
+/// What stands against changing the indexes of a table now, apart from any action, because somebody wants it: the time, the load, the
+/// locks. In a transaction.
+pub fn objection(table_id: u32) -> Result<Option<String>> {
+    let config = config();
+    let history = noted::history(&noted::Subject { table_id, ..noted::Subject::default() })?;
+    let around = facts::surroundings(table_id)?;
+    let facts = Facts {
+        explicit: true,
+        disabled: history.disabled,
+        overloaded_s_ago: history.overloaded_s_ago,
+        local_time: local_time(&config)?,
+        load_per_core: load::per_core(),
+        oldest_transaction_s: around.oldest_transaction_s,
+        prepared_on_table: around.prepared_on_table,
+        oldest_prepared_s: around.oldest_prepared_s,
+        running_ddl: around.running_ddl,
+        wraparound_vacuum: around.wraparound_vacuum,
+        replica_lag_bytes: around.replica_lag_bytes,
+        ..Facts::new(Kind::Create, around.server_version)
+    };
+    Ok(guard::decisive(&guard::review(&facts, &config)).map(|f| format!("{}: {}", f.rule, f.detail)))
+}
+
 /// Indexes that the same decision adds.
 #[derive(Clone, Copy, Default)]
 pub struct Added {
@@ -94,7 +127,14 @@ impl Added {
 /// What stands for or against proposing an index, whatever the server is doing just now.
 pub fn lasting(r: &Recommendation, table: &Table, on_table: &Added, in_all: &Added) -> Result<Facts> {
     let name = r.index_name.clone().unwrap_or_default();
-    let history = noted::history(r.table_id, &r.definition, None, &r.table_schema, &name)?;
+    let history = noted::history(&noted::Subject {
+        table_id: r.table_id,
+        definition: &r.definition,
+        index_id: None,
+        index_schema: &r.table_schema,
+        index_name: &name,
+        recommendation_id: None,
+    })?;
     let around = facts::surroundings(r.table_id)?;
     let managed = managed::sum()?;
     let sizes = if around.running_ddl.is_none() { facts::sizes(r.table_id)? } else { facts::Sizes::default() };

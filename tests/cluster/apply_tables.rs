@@ -75,6 +75,26 @@ fn what_may_have_no_index_of_ours_is_refused_with_the_reason() -> Result<()> {
         assert!(reason.contains(why), "{table}: {reason}");
         db.batch_execute(&format!("SELECT indexpilot.cancel({id})"))?;
     }
+    // Whose names are elsewhere.
+    db.batch_execute("CREATE TEMP TABLE fleeting (n integer)")?;
+    for (table, why) in [
+        ("fleeting", "it is temporary"),
+        ("pg_class", "it is a table of the server"),
+        ("indexpilot.control", "it is a table of IndexPilot"),
+    ] {
+        let row = db.query_one(
+            "INSERT INTO indexpilot.actions (kind, table_id, table_schema, table_name, index_schema, index_name, definition, statement, cause) \
+             SELECT 'create', c.oid, c.relnamespace::regnamespace::text, c.relname, c.relnamespace::regnamespace::text, 'ip_n', s, s, 'test' \
+             FROM pg_class c, format('CREATE INDEX CONCURRENTLY ip_n ON %s USING btree (n)', c.oid::regclass) s \
+             WHERE c.oid = $1::text::regclass RETURNING id",
+            &[&table],
+        )?;
+        let id: i64 = row.get(0);
+        assert_eq!(reach(&mut db, id, &SETTLED)?, "blocked", "{table}");
+        let reason = text(&mut db, &format!("SELECT blocked_reason FROM indexpilot.actions WHERE id = {id}"))?;
+        assert!(reason.contains(why), "{table}: {reason}");
+        db.batch_execute(&format!("SELECT indexpilot.cancel({id})"))?;
+    }
     assert_eq!(number(&mut db, "SELECT count(*) FROM pg_class WHERE relname = 'ip_n'")?, 0);
     Ok(())
 }

@@ -293,6 +293,8 @@ fn rules_on_the_table_and_the_database_hold_actions_back() -> Result<()> {
 fn work_beside_holds_actions_back() -> Result<()> {
     let cluster = cluster("guard-beside", |b| {
         b.setting("max_prepared_transactions", 2)
+            // The test drops an index and has it built again.
+            .setting("indexpilot.guard_cooldown", 0)
             .setting("autovacuum_naptime", "1s")
             .setting("autovacuum_freeze_max_age", 100_000)
             .setting("autovacuum_vacuum_cost_delay", 0)
@@ -469,6 +471,9 @@ fn a_lagging_replica_holds_back_and_interrupts_builds() -> Result<()> {
     let mut replica = connect(&standby)?;
     let write = "CREATE TABLE IF NOT EXISTS filler (t text); INSERT INTO filler SELECT repeat(md5(i::text), 30) FROM generate_series(1, 5000) i";
 
+    poll_until(LIMIT, "the replica to report", || {
+        Ok(number(&mut db, "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn IS NOT NULL")? == 1)
+    })?;
     replica.batch_execute("SELECT pg_wal_replay_pause()")?;
     db.batch_execute(write)?;
     let id = enqueue(&mut db, "a", "goods", "price")?;

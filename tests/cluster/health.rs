@@ -124,6 +124,42 @@ fn visits_that_achieve_nothing_are_not_praised() -> Result<()> {
 }
 
 #[test]
+fn a_table_that_somebody_has_locked_holds_up_nothing_else() -> Result<()> {
+    let cluster = cluster("health-locked", |b| b)?;
+    let (mut db, mut other) = (connect(&cluster)?, connect(&cluster)?);
+    let ids = [enqueue(&mut db, "a", "id")?, enqueue(&mut db, "b", "price, id")?];
+    let state = |db: &mut Client, id: i64| text(db, &format!("SELECT state FROM indexpilot.actions WHERE id = {id}"));
+    for id in ids {
+        poll_until(LIMIT, "the index", || Ok(["built", "verifying"].contains(&state(&mut db, id)?.as_str())))?;
+    }
+    let visit = |db: &mut Client| -> Result<f64> {
+        db.batch_execute("SELECT 1 AS counted FROM indexpilot.control")?;
+        let at = "SELECT extract(epoch FROM max(last_seen_at))::float8 FROM indexpilot.workload";
+        Ok(db.query_one(at, &[])?.get::<_, Option<f64>>(0).unwrap_or(0.0))
+    };
+    // Nothing of ours is missing: no step looks at the table.
+    other.batch_execute("BEGIN; LOCK TABLE goods IN ACCESS EXCLUSIVE MODE")?;
+    let before = visit(&mut db)?;
+    poll_until(LIMIT, "what is captured to be written", || Ok(visit(&mut db)? > before))?;
+    assert_eq!(figure(&mut db, "last_visit_failures")?, "0");
+    other.batch_execute("ROLLBACK")?;
+    // One is: the step that looks closer gives up, and the others are taken.
+    db.batch_execute("DROP INDEX a; CREATE INDEX a ON goods (price DESC)")?;
+    db.batch_execute("UPDATE indexpilot.actions SET state = 'kept'")?;
+    poll_until(LIMIT, "the drop to be noted", || Ok(state(&mut db, ids[0])? == "reverted"))?;
+    other.batch_execute("BEGIN; LOCK TABLE goods IN ACCESS EXCLUSIVE MODE")?;
+    db.batch_execute(&format!("UPDATE indexpilot.actions SET state = 'kept' WHERE id = {}", ids[0]))?;
+    says(&mut db, "worker", "warning", "of its steps failed")?;
+    let before = visit(&mut db)?;
+    poll_until(LIMIT, "what is captured to be written", || Ok(visit(&mut db)? > before))?;
+    assert!(cluster.log().contains("canceling statement due to lock timeout"), "{}", cluster.log_tail(20));
+    other.batch_execute("ROLLBACK")?;
+    poll_until(LIMIT, "the drop to be noted", || Ok(state(&mut db, ids[0])? == "reverted"))?;
+    says(&mut db, "worker", "ok", "the last visit of a worker was")?;
+    Ok(())
+}
+
+#[test]
 fn a_build_that_waits_for_somebody_says_for_whom() -> Result<()> {
     let cluster = cluster("health-build", |b| b)?;
     let (mut db, mut other) = (connect(&cluster)?, connect(&cluster)?);

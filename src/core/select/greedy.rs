@@ -8,15 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Passes over all exchanges.
 const MAX_PASSES: usize = 3;
 
-/// A set that keeps all limits. `go_on` is asked often: when it says no, the set found so far is returned.
+/// A set that keeps all limits, no worse than `begin`, which keeps them too. `go_on` is asked often: when it says no, the set found so far is returned.
 ///
 /// # Errors
 /// What `go_on` returns.
 pub(super) fn choose(
     problem: &Problem,
+    begin: &[CandidateIdx],
     go_on: &mut dyn FnMut() -> Result<bool, Cancelled>,
 ) -> Result<Vec<CandidateIdx>, Cancelled> {
     let mut state = State::new(problem);
+    state.make(begin);
     for _ in 0..MAX_PASSES {
         let mut changed = false;
         while go_on()? && state.add_best() {

@@ -85,7 +85,7 @@ impl<'a> Search<'a> {
         let mut gap = LOOSE_GAP;
         let mut seen: Vec<Vec<CandidateIdx>> = Vec::new();
         for round in 0..MAX_ROUNDS {
-            let greedy = if round == 0 { Some(self.greedy(elapsed_s)?) } else { None };
+            let greedy = if round == 0 { Some(self.greedy(&[], elapsed_s)?) } else { None };
             let left = self.config.time_limit_s - elapsed_s();
             let mut sets = Vec::new();
             if left > 0.0 {
@@ -94,14 +94,16 @@ impl<'a> Search<'a> {
                 // A solver that fails leaves the greedy set: the result says so by its method.
                 let solved = milp::choose(&self.problem, &known, milp, left, gap).ok();
                 bound = solved.as_ref().map_or_else(|| self.problem.lower_bound(), |(_, proved)| *proved);
-                sets.extend(solved.map(|(set, _)| (Method::Milp, set)));
+                // Within its gap the solver leaves what is easily found.
+                let improved = solved.map(|(set, _)| self.greedy(&set, elapsed_s)).transpose()?;
+                sets.extend(improved.map(|set| (Method::Milp, set)));
                 if self.memo.interrupted() {
                     return Err(SelectError::Cancelled);
                 }
             }
             match greedy {
                 Some(set) => sets.push((Method::Greedy, set)),
-                None if sets.is_empty() => sets.push((Method::Greedy, self.greedy(elapsed_s)?)),
+                None if sets.is_empty() => sets.push((Method::Greedy, self.greedy(&[], elapsed_s)?)),
                 None => {}
             }
             let mut changed = false;
@@ -141,10 +143,10 @@ impl<'a> Search<'a> {
         Ok((best, if self.hurried { bound.min(self.problem.lower_bound()) } else { bound }))
     }
 
-    fn greedy(&mut self, elapsed_s: &mut dyn FnMut() -> f64) -> Result<Vec<CandidateIdx>, SelectError> {
+    fn greedy(&mut self, begin: &[CandidateIdx], elapsed_s: &mut dyn FnMut() -> f64) -> Result<Vec<CandidateIdx>, SelectError> {
         let (memo, limit) = (&mut self.memo, self.config.time_limit_s.max(elapsed_s()) + GREEDY_EXTRA_S);
         let mut go_on = || if memo.interrupted() { Err(Cancelled) } else { Ok(elapsed_s() < limit) };
-        Ok(greedy::choose(&self.problem, &mut go_on)?)
+        Ok(greedy::choose(&self.problem, begin, &mut go_on)?)
     }
 
     /// Takes out of a set what is not worth its place; true when there was something.

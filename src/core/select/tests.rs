@@ -410,9 +410,9 @@ fn what_others_make_superfluous_is_taken_out() {
         };
         Ok(PlanCost { cost, used: with.to_vec(), ..PlanCost::default() })
     };
-    case.config.min_gain = 0.02;
+    case.config.min_gain = 0.2;
     assert_eq!(chosen(&case.solve_with(&mut Says(saves), &mut Uninterruptible).unwrap()), vec![1]);
-    case.config.min_gain = 0.005;
+    case.config.min_gain = 0.05;
     assert_eq!(chosen(&case.solve_with(&mut Says(saves), &mut Uninterruptible).unwrap()), vec![0, 1]);
 }
 

@@ -21,6 +21,10 @@ pub(super) struct Validated {
     pub method: Method,
 }
 
+/// What an index must save of a query's cost, it saves in part only beside others that serve the same query. With less than so much of it,
+/// it is there for nothing.
+const FELT: f64 = 0.1;
+
 /// How sure an answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -107,10 +111,10 @@ fn largest_first(problem: &Problem, set: &[CandidateIdx]) -> Vec<CandidateIdx> {
     members
 }
 
-/// Without the member its queries would be dearer by as much as an index must save. The shares of several queries count together.
+/// Without the member its queries would be dearer by a share that is felt. The shares of several queries count together.
 fn worth(problem: &Problem, member: CandidateIdx, with: &Validated, without: &Validated) -> bool {
     let share = |q: QueryIdx| 1.0 - with.plans[q].cost / without.plans[q].cost.max(f64::MIN_POSITIVE);
-    users(with, member).into_iter().map(share).sum::<f64>() >= problem.min_gain
+    users(with, member).into_iter().map(share).sum::<f64>() >= FELT * problem.min_gain
 }
 
 /// Queries whose plan uses the candidate, ascending.

@@ -53,9 +53,45 @@ fn indexed_rows(def: &IndexDef, table: &TableInfo) -> f64 {
     (table.rows.max(0.0) * share).floor()
 }
 
-/// Size of the index `def` when it is built now on `table`, by its access method. A column that the table does not have counts for
-/// nothing.
+/// Share of different values from which a column is taken to have others in each partition.
+const MANY: f64 = 0.1;
+
+/// A partition of the table as they are on average.
+fn average_part(table: &TableInfo) -> TableInfo {
+    let parts = f64::from(table.parts.max(1));
+    let mut part = TableInfo {
+        rows: table.rows / parts,
+        bytes: table.bytes / u64::from(table.parts.max(1)),
+        parts: 0,
+        indexes: Vec::new(),
+        sample: None,
+        ..table.clone()
+    };
+    for column in &mut part.columns {
+        let everywhere = column.n_distinct < table.rows * MANY;
+        column.n_distinct = if everywhere { column.n_distinct.min(part.rows) } else { column.n_distinct / parts }.max(1.0);
+        for keys in &mut column.search {
+            keys.distinct = keys.distinct.min(part.rows * keys.per_row).max(1.0);
+            keys.classes.clear();
+        }
+    }
+    part
+}
+
+/// Size of the index `def` when it is built now on `table`, by its access method; of a partitioned table, of the indexes of all
+/// partitions, with the height of one. A column that the table does not have counts for nothing.
 pub fn of(def: &IndexDef, table: &TableInfo) -> Size {
+    match table.parts {
+        0 => of_one(def, table),
+        parts => {
+            let one = of_one(def, &average_part(table));
+            let pages = one.pages * u64::from(parts);
+            Size { pages, bytes: pages.saturating_mul(PAGE), tuples: one.tuples * f64::from(parts), height: one.height }
+        }
+    }
+}
+
+fn of_one(def: &IndexDef, table: &TableInfo) -> Size {
     match def.method {
         AccessMethod::Btree => btree(def, table),
         AccessMethod::Hash => other::hash(def, table),
@@ -70,5 +106,8 @@ pub fn of(def: &IndexDef, table: &TableInfo) -> Size {
 
 /// Pages of a gin index that hold its keys, without the posting trees; `None` for the other access methods.
 pub fn entry_pages(def: &IndexDef, table: &TableInfo) -> Option<f64> {
-    (def.method == AccessMethod::Gin).then(|| gin::pages(def, table).entry)
+    (def.method == AccessMethod::Gin).then(|| match table.parts {
+        0 => gin::pages(def, table).entry,
+        parts => gin::pages(def, &average_part(table)).entry * f64::from(parts),
+    })
 }

@@ -295,3 +295,21 @@ fn samples_that_do_not_fit_together_are_none() {
     let short = Values::new(4, false, Vec::new());
     assert_eq!(RowSample::new(vec![0], true, BTreeMap::from([(1, short)])), None);
 }
+
+#[test]
+fn an_index_of_a_partitioned_table_is_as_large_as_those_of_its_partitions() {
+    let whole = fixture::table(1, "whole", 1_000_000.0, &["id", "state"]);
+    for (column, distinct) in [(1, 100_000.0), (2, 100.0)] {
+        for method in [AccessMethod::Btree, AccessMethod::Gin, AccessMethod::Brin, AccessMethod::Hash] {
+            let def = IndexDef::new(whole.rel, vec![Key::asc(column)], []).by(method);
+            let mut parted = whole.clone();
+            parted.parts = 10;
+            let mut part = fixture::table(1, "part", 100_000.0, &["id", "state"]);
+            part.bytes = whole.bytes / 10;
+            part.columns[column as usize - 1].n_distinct = distinct;
+            let (all, one) = (of(&def, &parted), of(&def, &part));
+            assert_eq!((all.bytes, all.height), (one.bytes * 10, one.height), "{method:?} on {column}");
+            assert_eq!(entry_pages(&def, &parted), entry_pages(&def, &part).map(|pages| pages * 10.0));
+        }
+    }
+}

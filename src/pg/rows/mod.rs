@@ -46,7 +46,7 @@ const COMPRESSED: f64 = 300.0;
 pub fn sample(table: &TableInfo, columns: &BTreeSet<AttNum>, conditions: &[&str], limit: Duration) -> Option<RowSample> {
     let columns: Vec<AttNum> =
         columns.iter().copied().filter(|c| *c > 0 && *c < FIRST_EXPRESSION && table.column(*c).is_some()).collect();
-    if sampling::serializable() || table.refused.is_some() || columns.is_empty() || table.bytes < PAGE {
+    if sampling::serializable() || table.refused.is_some() || table.parts > 0 || columns.is_empty() || table.bytes < PAGE {
         return None;
     }
     let readable = role::readable(table.rel, table.columns.iter().map(|c| c.attnum));
