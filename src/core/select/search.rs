@@ -8,7 +8,7 @@ use crate::model::{CandidateIdx, Catalog, Query, QueryIdx};
 use crate::whatif::{Cancelled, CostOracle, Memo};
 
 /// Relative gap at which the solver may stop.
-pub(super) const GAP: f64 = 5e-3;
+pub(super) const GAP: f64 = 1e-2;
 /// The same as long as the planner still contradicts the model: the last percent takes most of the time, of a model that is wrong.
 pub(super) const LOOSE_GAP: f64 = 2e-2;
 /// Times that queries are asked what they would like beside what is chosen.
