@@ -29,7 +29,7 @@ pub use write::write_cost;
 use crate::candidate::{Candidate, Generated, Rejected, canonical_order};
 use crate::model::{Bytes, CandidateIdx, Catalog, Cost, Query, QueryIdx};
 use crate::whatif::{Cancelled, CostOracle, Unplannable};
-use search::Search;
+use search::{Effort, Search};
 use validate::Validated;
 
 /// Limits of the choice.
@@ -131,7 +131,7 @@ pub fn solve(
     let mut search = Search::new(queries, catalog, &candidates, oracle, config);
     search.explore(&candidates, elapsed_s)?;
     let nothing = search.nothing()?;
-    let (best, bound) = search.choose(nothing.clone(), milp, elapsed_s)?;
+    let (best, bound) = search.choose(nothing.clone(), Effort::Full, milp, elapsed_s)?;
     let Search { problem, mut memo, .. } = search;
     explain::selection(
         explain::Found { queries, catalog, candidates, rejected, problem: &problem, nothing, best, bound },
@@ -191,7 +191,7 @@ pub fn frontier(
     for budget in budgets {
         search.problem.budget = budget;
         // What was best for less is a beginning.
-        let (found, bound) = search.choose(best, milp, elapsed_s)?;
+        let (found, bound) = search.choose(best, Effort::Brief, milp, elapsed_s)?;
         best = found;
         points.push(Point {
             budget,

@@ -22,6 +22,14 @@ const GREEDY_EXTRA_S: f64 = 1.0;
 /// Share of the time limit after which no more questions are asked about single queries.
 const EXPLORE_SHARE: f64 = 0.6;
 
+/// How much is done for one budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    Full,
+    /// One of several budgets, each of which begins with what was found for the one before.
+    Brief,
+}
+
 pub(super) struct Search<'a> {
     pub problem: Problem,
     pub memo: Memo<'a>,
@@ -74,6 +82,7 @@ impl<'a> Search<'a> {
     pub fn choose(
         &mut self,
         mut best: Validated,
+        effort: Effort,
         milp: &mut dyn Milp,
         elapsed_s: &mut dyn FnMut() -> f64,
     ) -> Result<(Validated, f64), SelectError> {
@@ -121,14 +130,15 @@ impl<'a> Search<'a> {
             if !news && tidied {
                 break;
             }
-            if !news && gap > GAP {
+            if !news && gap > GAP && effort == Effort::Full {
                 gap = GAP;
                 continue;
             }
             // Nothing new in the model: what would the queries like to have beside what is chosen?
-            if !news && (refined >= MAX_REFINED || !self.refine(&best.set, elapsed_s)?) {
+            let most = if effort == Effort::Full { MAX_REFINED } else { 1 };
+            if !news && (refined >= most || !self.refine(&best.set, elapsed_s)?) {
                 // Nothing. What they could do without leaves room for something else.
-                if !self.tidy(&mut best)? {
+                if effort == Effort::Brief || !self.tidy(&mut best)? {
                     break;
                 }
                 (tidied, gap) = (true, LOOSE_GAP);
