@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// A table takes some ten milliseconds when its blocks are in memory. What this time does not suffice for is left to statistics.
 const ALL_TABLES: Duration = Duration::from_secs(3);
 
+/// Values that are kept of all tables together: each takes sixteen bytes, and what is derived from it about as many.
+const ALL_VALUES: usize = 5_000_000;
+
 /// Looks at rows of the tables that could get an index, the largest first, as far as the queries use their columns and the caller may
 /// read them: a query may use more than that, by a view. Of conditions, those that the most queries have come first.
 pub fn of_queries(catalog: &mut Catalog, queries: &[Query], min_bytes: Bytes) {
@@ -23,14 +26,16 @@ pub fn of_queries(catalog: &mut Catalog, queries: &[Query], min_bytes: Bytes) {
     let mut tables: Vec<&mut TableInfo> = catalog.tables.values_mut().filter(|t| t.bytes >= min_bytes).collect();
     tables.sort_by_key(|t| std::cmp::Reverse(t.bytes));
     let start = Instant::now();
+    let mut values = 0;
     for table in tables {
         let left = ALL_TABLES.saturating_sub(start.elapsed());
-        if let Some(columns) = used.get(&table.rel).filter(|_| !left.is_zero()) {
+        if let Some(columns) = used.get(&table.rel).filter(|_| !left.is_zero() && values < ALL_VALUES) {
             let columns = role::readable(table.rel, columns.iter().copied());
             let mut conditions: Vec<(&str, usize)> = stated.remove(&table.rel).into_iter().flatten().collect();
             conditions.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
             let conditions: Vec<&str> = conditions.into_iter().map(|(sql, _)| sql).collect();
             table.sample = rows::sample(table, &columns, &conditions, rows::PATIENCE.min(left)).map(Arc::new);
+            values += table.sample.as_ref().map_or(0, |sample| sample.rows() * columns.len());
         }
     }
 }
