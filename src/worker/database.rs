@@ -11,16 +11,11 @@ use crate::pg::visibility;
 use crate::{capture, pg, store};
 use pgrx::pg_sys::{self, Oid};
 
-/// How long a step waits for a lock; then it fails, and the next visit tries again.
-const LOCK_TIMEOUT: &std::ffi::CStr = c"5s";
-
 /// Entry point of the worker; the argument is the OID of the database.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn indexpilot_worker(argument: pg_sys::Datum) {
     if let Some(database) = enter(argument, Role::Worker) {
-        // Whoever has locked a table for long must not keep the other steps, and other tables, from their turn.
-        bgworker::set(c"lock_timeout", LOCK_TIMEOUT);
         visit(database);
     }
 }

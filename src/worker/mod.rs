@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 const LEAVE: Duration = Duration::from_secs(4);
 
 /// Longest wait of a worker for a lock, of a person's transaction on our tables or on his own: as long as it waits, its snapshot holds up
-/// VACUUM and everybody's concurrent builds. The next visit tries again.
+/// VACUUM and everybody's concurrent builds, and other tables do not get their turn. The next visit tries again.
 const PATIENCE: &std::ffi::CStr = c"5s";
 
 /// Registers the launcher and everything that it needs. Only from `_PG_init`; does nothing unless the library is being preloaded.

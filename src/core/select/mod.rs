@@ -2,7 +2,8 @@
 //!
 //! 1. [`explore`]: for each query, one question prices the scans that the candidates allow, and a few give plans. From these
 //!    ([`template`]) come *configurations*: a set of candidates and the cost of the query with them, asked or predicted.
-//! 2. [`milp`]: the best set of candidates for these configurations within budget and limits; [`greedy`] gives another set.
+//! 2. [`milp`]: the best set of candidates for these configurations within budget and limits; [`greedy`] gives another set, and
+//!    betters the solver's by exchanges.
 //! 3. Validation: the planner prices every query under the chosen set. What it finds puts predictions right and becomes new plans and
 //!    configurations; a set under which a query gets too expensive is forbidden; then step 2 again, until nothing changes or the
 //!    time is over ([`search`]).

@@ -449,6 +449,30 @@ fn one_query_that_would_cost_more_than_all_does_not_drown_the_others() {
 }
 
 #[test]
+fn a_set_whose_answers_are_known_can_be_cancelled_too() {
+    struct Stopped(Additive, std::cell::Cell<bool>);
+    impl CostOracle for &Stopped {
+        fn cost(&mut self, query: QueryIdx, with: &[CandidateIdx]) -> Result<PlanCost, Unplannable> {
+            Ok(self.0.plan(query, with))
+        }
+        fn prices(&mut self, _: QueryIdx, _: &[CandidateIdx]) -> Result<Vec<whatif::Access>, Unplannable> {
+            Ok(Vec::new())
+        }
+        fn interrupted(&mut self) -> bool {
+            self.1.get()
+        }
+    }
+    let case = two();
+    let oracle = Stopped(case.oracle.clone(), std::cell::Cell::new(false));
+    let mut asked = &oracle;
+    let mut search = search::Search::new(&case.queries, &case.catalog, &case.candidates, &mut asked, &case.config);
+    let mut known = || validate::set(&search.problem, &mut search.memo, &[0, 1], validate::Ask::Near).map(|v| v.set);
+    assert_eq!(known(), Ok(vec![0, 1]));
+    oracle.1.set(true);
+    assert_eq!(known(), Err(Cancelled));
+}
+
+#[test]
 fn cancelling_and_running_out_of_time() {
     let case = two();
     let mut cancelled = Additive { cancelled: true, ..case.oracle.clone() };

@@ -37,6 +37,10 @@ pub(super) enum Ask {
 
 /// Prices the set.
 pub(super) fn set(problem: &Problem, memo: &mut Memo<'_>, set: &[CandidateIdx], ask: Ask) -> Result<Validated, Cancelled> {
+    // Of thousands of queries it takes a while even when every answer is known.
+    if memo.interrupted() {
+        return Err(Cancelled);
+    }
     let mut set = set.to_vec();
     set.sort_unstable();
     let mut plans: Vec<PlanCost> = problem.queries.iter().map(|q| PlanCost { cost: q.base, ..PlanCost::default() }).collect();
