@@ -39,6 +39,16 @@ impl From<Sums> for Window {
 /// The table of an action and those that it is a partition of, under whose names it is queried too.
 const NAMES: &str = "(a.table_id || ARRAY(SELECT n.relid::oid FROM pg_catalog.pg_partition_ancestors(a.table_id::regclass) n))";
 
+/// Some statement on the table of an action has failed since its index appeared.
+pub fn failed_since(action_id: i64) -> Result<bool> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM indexpilot.actions a JOIN indexpilot.workload w ON w.relations && {NAMES}
+                          JOIN indexpilot.workload_stats q ON q.workload_id = w.id AND q.bucket_at >= a.finished_at AND q.errors > 0
+                         WHERE a.id = ($1->>'id')::bigint)"
+    );
+    Ok(spi::value(&sql, json!({ "id": action_id }))?.unwrap_or_default())
+}
+
 /// All templates on the table of an action, measured before and after its index appeared. Those that the decision named are cited.
 pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
     let sums = "pg_catalog.jsonb_build_object('calls', pg_catalog.sum(q.calls), 'errors', pg_catalog.sum(q.errors),

@@ -438,12 +438,12 @@ fn under_load_it_acts_alone_tells_the_truth_and_disturbs_nobody() -> Result<()> 
 }
 
 /// A cluster whose worker judges soon and analyses nothing.
-fn judging(name: &str) -> Result<Cluster> {
+fn judging(name: &str, delay: &str) -> Result<Cluster> {
     shop(
         Cluster::build(name)
             .setting("indexpilot.mode", "apply")
             .setting("indexpilot.select", "off")
-            .setting("indexpilot.verify_delay", "1s")
+            .setting("indexpilot.verify_delay", delay)
             .setting("indexpilot.verify_min_calls", 5),
     )
 }
@@ -466,7 +466,7 @@ fn taken_back(db: &mut Client, action: i64) -> Result<()> {
 
 #[test]
 fn an_index_that_slows_its_query_is_taken_back() -> Result<()> {
-    let cluster = judging("life-slower")?;
+    let cluster = judging("life-slower", "1s")?;
     let mut db = connect(&cluster)?;
     db.batch_execute(
         "CREATE FUNCTION measured(at timestamptz, ms float8, bucket integer) RETURNS void LANGUAGE sql AS $$ \
@@ -504,7 +504,8 @@ fn an_index_that_slows_its_query_is_taken_back() -> Result<()> {
 
 #[test]
 fn an_index_that_makes_writes_fail_is_taken_back() -> Result<()> {
-    let cluster = judging("life-failing")?;
+    // The first look is not waited for.
+    let cluster = judging("life-failing", "1h")?;
     let mut db = connect(&cluster)?;
     // Too wide for an entry of a B-tree, and no compression makes it fit.
     let write = "INSERT INTO crm.goods (label) SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 300)";

@@ -4,7 +4,8 @@
 //! outliers, and the Mann–Whitney test, which sees the ranks and is not. The larger of both probabilities must lie below
 //! `1 - confidence`, divided by the number of queries of the same role, because among a hundred unconcerned queries one would seem
 //! to have changed by accident at 99 %. An index is looked at several times ([`look_number`]), and whoever looks often enough finds
-//! an accident: what speaks against it must convince more at each look ([`Circumstances::look`]).
+//! an accident: what speaks against it must convince more at each look ([`Circumstances::look`]). Between the looks only failures
+//! count, and only what can hardly be an accident ([`ALARM`]): statements that fail cannot wait for half an hour.
 //!
 //! When the queries that have nothing to do with the table became slower too, the server did, and not because of the index: that
 //! much ([`drift`]) is taken off before anything is said to be slower, and in the same way before it is said to be faster.
@@ -44,6 +45,9 @@ pub const MIN_LOSS_MS: f64 = 0.05;
 
 /// Share by which a query must have become faster to count as faster.
 pub const MIN_GAIN: f64 = 0.05;
+
+/// Share of the chance for an accident that each glance between the looks may take. In three days there are 4320 of them, one a minute.
+const ALARM: f64 = 1e-6;
 
 /// Updates of the table, before and after, below which nothing is said of heap-only ones.
 const MIN_UPDATES: u64 = 100;
@@ -138,7 +142,7 @@ pub struct Circumstances {
     pub watched_s: f64,
     /// Seconds after which the verdict is given when all cited queries were seen; see [`observation_s`].
     pub observation_s: f64,
-    /// Which look at the index this is, from 1: see [`look_number`].
+    /// Which look at the index this is, from 1: see [`look_number`]. 0 is a glance between the looks, for failures alone.
     pub look: u32,
     /// How often a plan used the index; `None` when that is not known.
     pub scans: Option<u64>,
@@ -272,13 +276,14 @@ pub fn judge(measured: &[Measured], seen: &Circumstances, config: &Config) -> Ju
     let of_role = |role: Role| measured.iter().filter(|m| m.role == role && counts(m)).count().max(1) as f64;
     let chance = 1.0 - config.confidence;
     // The chances of all looks together, chance / (1 * 2) + chance / (2 * 3) + ..., are no more than that of one.
-    let look = f64::from(seen.look.max(1));
+    let look = f64::from(seen.look);
+    let share = if seen.look == 0 { ALARM } else { 1.0 / (look * (look + 1.0)) };
     let rows: Vec<Comparison> = measured
         .iter()
         .map(|m| {
             let chance = chance / of_role(m.role);
             let drift = if seen.beside_control && m.role != Role::Write { 1.0 } else { seen.drift };
-            compare(m, counts(m), [chance, chance / (look * (look + 1.0))], drift, config.max_regression)
+            compare(m, counts(m), [chance, chance * share], drift, config.max_regression)
         })
         .collect();
     let (mut saved_ms, mut lost_ms) = (0.0, 0.0);
@@ -304,6 +309,9 @@ impl Case<'_> {
     fn decide(&self) -> (Verdict, String) {
         if let Some(reason) = self.failing() {
             return (Verdict::Reverted, reason);
+        }
+        if self.seen.look == 0 {
+            return (Verdict::Pending, "nothing fails more often than before".into());
         }
         let unused = self.seen.scans == Some(0);
         let cited = self.rows.iter().filter(|r| r.role == Role::Cited);

@@ -113,6 +113,25 @@ fn a_write_that_begins_to_fail_reverts() {
 }
 
 #[test]
+fn failures_are_not_waited_for_and_nothing_else_is_hurried() {
+    let glance = |m: Measured| judge(&[m], &Circumstances { look: 0, ..Circumstances::after(5.0) }, &config()).verdict;
+    let failing = |before: u64, errors: u64| {
+        let mut write = measured(2, Role::Write, around(1_000, before), around(1_000, 0));
+        write.after.errors = errors;
+        write
+    };
+    assert_eq!(glance(failing(30, 30)), Verdict::Reverted, "every write fails");
+    assert_eq!(glance(failing(30, 4)), Verdict::Pending, "four say nothing");
+    // What a look believes may be an accident among thousands of glances.
+    let mut some = measured(2, Role::Write, around(1_000, 200), around(1_000, 190));
+    some.after.errors = 10;
+    assert_eq!(glance(some.clone()), Verdict::Pending);
+    assert_eq!(verdict(&[some], 5.0), Verdict::Reverted);
+    assert_eq!(glance(measured(1, Role::Cited, around(1_000, 50), around(3_000, 50))), Verdict::Pending);
+    assert_eq!(glance(measured(1, Role::Cited, around(3_000, 50), around(1_000, 50))), Verdict::Pending);
+}
+
+#[test]
 fn what_no_plan_uses_is_neither_praised_nor_blamed_for_reads() {
     let slower = [measured(1, Role::Cited, around(1_000, 50), around(3_000, 50))];
     let faster = [measured(1, Role::Cited, around(3_000, 50), around(1_000, 50))];
