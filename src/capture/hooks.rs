@@ -25,7 +25,7 @@ use crate::guc;
 use crate::pg::compat::{self, RunArgs};
 use crate::pg::single::Single;
 use crate::pg::statement::{self, Extent, Relations, Value};
-use crate::pg::{variables, visibility};
+use crate::pg::{standard, variables, visibility};
 use indexpilot_core::tenant::TenantSource;
 use indexpilot_core::workload::relations_hash;
 use indexpilot_core::{literal, template};
@@ -33,33 +33,6 @@ use pgrx::pg_sys;
 use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-mod sys {
-    use super::pg_sys;
-    use std::ffi::{c_char, c_int};
-    // Without pgrx's wrappers, whose guards would replace the error (see above).
-    unsafe extern "C-unwind" {
-        pub fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
-        pub fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
-        pub fn standard_ExecutorEnd(query: *mut pg_sys::QueryDesc);
-        pub fn standard_planner(
-            parse: *mut pg_sys::Query,
-            text: *const c_char,
-            options: c_int,
-            params: pg_sys::ParamListInfo,
-        ) -> *mut pg_sys::PlannedStmt;
-        pub fn standard_ProcessUtility(
-            statement: *mut pg_sys::PlannedStmt,
-            text: *const c_char,
-            read_only_tree: bool,
-            context: pg_sys::ProcessUtilityContext::Type,
-            params: pg_sys::ParamListInfo,
-            environment: *mut pg_sys::QueryEnvironment,
-            destination: *mut pg_sys::DestReceiver,
-            completion: *mut pg_sys::QueryCompletion,
-        );
-    }
-}
 
 #[derive(Default)]
 struct Previous {
@@ -203,7 +176,7 @@ unsafe extern "C-unwind" fn planner(
         backend::nest(true);
         let plan = match previous().planner {
             Some(hook) => hook(parse, text, options, params),
-            None => sys::standard_planner(parse, text, options, params),
+            None => standard::standard_planner(parse, text, options, params),
         };
         backend::nest(false);
         plan
@@ -243,7 +216,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
     unsafe {
         match previous().start {
             Some(hook) => hook(query, flags),
-            None => sys::standard_ExecutorStart(query, flags),
+            None => standard::standard_ExecutorStart(query, flags),
         }
         backend::nest(false);
         let Some(sample) = begun else { return };
@@ -386,7 +359,7 @@ unsafe fn finish(query: *mut pg_sys::QueryDesc) {
     unsafe {
         match previous().finish {
             Some(hook) => hook(query),
-            None => sys::standard_ExecutorFinish(query),
+            None => standard::standard_ExecutorFinish(query),
         }
     }
 }
@@ -448,7 +421,7 @@ unsafe extern "C-unwind" fn executor_end(query: *mut pg_sys::QueryDesc) {
         });
         match previous().end {
             Some(hook) => hook(query),
-            None => sys::standard_ExecutorEnd(query),
+            None => standard::standard_ExecutorEnd(query),
         }
     }
 }
@@ -470,9 +443,16 @@ unsafe extern "C-unwind" fn process_utility(
         let around = if kind == Kind::Query { None } else { begin_command(kind, statement) };
         match previous().utility {
             Some(hook) => hook(statement, text, read_only_tree, context, params, environment, destination, completion),
-            None => {
-                sys::standard_ProcessUtility(statement, text, read_only_tree, context, params, environment, destination, completion)
-            }
+            None => standard::standard_ProcessUtility(
+                statement,
+                text,
+                read_only_tree,
+                context,
+                params,
+                environment,
+                destination,
+                completion,
+            ),
         }
         if kind != Kind::Query {
             end_command(kind, around);

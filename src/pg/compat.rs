@@ -1,5 +1,6 @@
 //! Differences between PostgreSQL versions: every `cfg(feature = "pgNN")` stands here.
 
+use super::standard;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -187,17 +188,6 @@ macro_rules! executor_run_hook {
 }
 pub(crate) use executor_run_hook;
 
-mod sys {
-    use super::pg_sys;
-    // Without pgrx's wrapper, whose guard would replace an error by a poorer one.
-    unsafe extern "C-unwind" {
-        #[cfg(not(feature = "pg18"))]
-        pub fn standard_ExecutorRun(q: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
-        #[cfg(feature = "pg18")]
-        pub fn standard_ExecutorRun(q: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
-    }
-}
-
 /// Calls the previous ExecutorRun hook, or the server's function. An error jumps past the caller.
 ///
 /// # Safety
@@ -209,7 +199,7 @@ pub unsafe fn executor_run(previous: pg_sys::ExecutorRun_hook_type, query: *mut 
     unsafe {
         match previous {
             Some(hook) => hook(query, direction, count, args.execute_once),
-            None => sys::standard_ExecutorRun(query, direction, count, args.execute_once),
+            None => standard::standard_ExecutorRun(query, direction, count, args.execute_once),
         }
     }
     // SAFETY: as the caller promises.
@@ -217,7 +207,7 @@ pub unsafe fn executor_run(previous: pg_sys::ExecutorRun_hook_type, query: *mut 
     unsafe {
         match previous {
             Some(hook) => hook(query, direction, count),
-            None => sys::standard_ExecutorRun(query, direction, count),
+            None => standard::standard_ExecutorRun(query, direction, count),
         }
     }
 }

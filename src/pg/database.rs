@@ -3,7 +3,7 @@
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
-use super::{compat, extension, role};
+use super::{compat, extension, role, standard};
 use pgrx::{PgList, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
@@ -63,23 +63,6 @@ thread_local! {
 }
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 
-mod sys {
-    use super::pg_sys;
-    // The functions of the same names in pg_sys catch and raise again, which loses the position and the context of an error.
-    unsafe extern "C-unwind" {
-        pub fn standard_ProcessUtility(
-            pstmt: *mut pg_sys::PlannedStmt,
-            query: *const std::ffi::c_char,
-            read_only_tree: bool,
-            context: pg_sys::ProcessUtilityContext::Type,
-            params: pg_sys::ParamListInfo,
-            environment: *mut pg_sys::QueryEnvironment,
-            dest: *mut pg_sys::DestReceiver,
-            completion: *mut pg_sys::QueryCompletion,
-        );
-    }
-}
-
 /// Has `listener` told of these commands in every session. Only from `_PG_init` while libraries are preloaded.
 pub fn listen(listener: fn(Event)) {
     LISTENER.set(Some(listener));
@@ -107,7 +90,7 @@ unsafe extern "C-unwind" fn process_utility(
         let after = if concerns_us((*pstmt).utilityStmt) { before_command(pstmt) } else { NOTHING };
         match PREVIOUS {
             Some(previous) => previous(pstmt, query, read_only_tree, context, params, environment, dest, completion),
-            None => sys::standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment, dest, completion),
+            None => standard::standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment, dest, completion),
         }
         if after != NOTHING {
             after_command(after);

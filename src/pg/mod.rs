@@ -35,6 +35,7 @@ pub mod shmem;
 pub mod single;
 pub mod solver;
 pub mod spi;
+pub mod standard;
 pub mod startup;
 pub mod statement;
 pub mod subxact;

@@ -10,7 +10,7 @@
 
 use super::error::{Error, Kind, Result};
 use super::hook::Previous;
-use super::{node, role};
+use super::{node, role, standard};
 use indexpilot_core::model::RelId;
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::c_int;
@@ -126,14 +126,6 @@ pub fn is_privileged(role: pg_sys::Oid) -> bool {
 // The hooks themselves are not guarded: pgrx's guard rebuilds an error without its context, position and constraint. They own nothing,
 // so an error of the server may jump across them.
 
-mod sys {
-    use super::{c_int, pg_sys};
-    // Without pgrx's wrapper, which is such a guard.
-    unsafe extern "C-unwind" {
-        pub fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
-    }
-}
-
 // Asked when a function is looked up to be called, and before a function in SQL is inlined; not for the server's own.
 unsafe extern "C-unwind" fn needs_call(function: pg_sys::Oid) -> bool {
     if GUARDED.load(Relaxed) {
@@ -168,7 +160,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
         }
         match EXECUTOR_START.get() {
             Some(previous) => previous(query, flags),
-            None => sys::standard_ExecutorStart(query, flags),
+            None => standard::standard_ExecutorStart(query, flags),
         }
     }
 }

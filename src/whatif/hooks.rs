@@ -10,7 +10,7 @@ use super::{Hypothetical, harvest};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::hook::Previous;
 use crate::pg::shape::{self, Wanted};
-use crate::pg::{relinfo, trust, usage, visibility};
+use crate::pg::{relinfo, standard, trust, usage, visibility};
 use indexpilot_core::profile::FieldUse;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::RefCell;
@@ -217,19 +217,6 @@ impl Drop for Nested {
 // The hooks themselves are not guarded: pgrx's guard rebuilds an error without its context, position and constraint. They own nothing,
 // so an error of the server may jump across them. What happens in a session of ours is guarded.
 
-mod sys {
-    use super::{c_char, pg_sys};
-    // Without pgrx's wrapper, which is such a guard.
-    unsafe extern "C-unwind" {
-        pub fn standard_planner(
-            query: *mut pg_sys::Query,
-            text: *const c_char,
-            options: std::ffi::c_int,
-            params: pg_sys::ParamListInfo,
-        ) -> *mut pg_sys::PlannedStmt;
-    }
-}
-
 unsafe extern "C-unwind" fn planner(
     query: *mut pg_sys::Query,
     text: *const c_char,
@@ -241,7 +228,7 @@ unsafe extern "C-unwind" fn planner(
         match PLANNER.get() {
             _ if ACTIVE.load(Relaxed) => planner_in_session(query, text, options, params),
             Some(previous) => previous(query, text, options, params),
-            None => sys::standard_planner(query, text, options, params),
+            None => standard::standard_planner(query, text, options, params),
         }
     }
 }
