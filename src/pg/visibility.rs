@@ -3,7 +3,8 @@
 //!
 //! A change takes effect when its transaction commits. The server calls the callbacks of a commit before it tells other sessions what
 //! to forget (xact.c, CommitTransaction: XACT_EVENT_COMMIT, then AtEOXact_Inval), and a change always has the table forgotten. So a
-//! plan was either made after the change, or it is thrown away: in the worst case before its next execution.
+//! plan was either made after the change, or it is thrown away: in the worst case before its next execution. The file comes last, when
+//! everybody knows: a busy disk may take seconds for it.
 //!
 //! Nothing but plans changes: uniqueness, constraints, ON CONFLICT and the maintenance of the index read the list of indexes in the
 //! relation cache (RelationGetIndexList), not the planner's.
@@ -17,7 +18,6 @@ use super::shmem::{self, Locks, Mode, Region, shared};
 use super::{database, inval, xact};
 use indexpilot_core::trial::{Arm, Share};
 use pgrx::pg_sys::{self, Oid};
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Indexes of one server that can be hidden at a time.
@@ -51,11 +51,6 @@ shared! {
 
 static HIDDEN: Region<Hidden> = Region::new(c"indexpilot hidden indexes", || 1, |_| ());
 static LOCK: Locks = Locks::new(c"indexpilot_hidden", 1);
-
-thread_local! {
-    /// Changes of the running transaction.
-    static PENDING: Cell<usize> = const { Cell::new(0) };
-}
 
 /// An index that not everybody sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,17 +262,16 @@ pub fn clear_database(of: Oid) -> Result<()> {
     Ok(())
 }
 
-/// Runs `f` under the lock when the transaction ends, and then writes the file. Nothing of that raises.
+/// Runs `f` under the lock when the transaction ends, and has the file written. Nothing of that raises.
 fn at_end(f: impl FnOnce(&Hidden, bool) + 'static) {
-    PENDING.set(PENDING.get() + 1);
     xact::at_end_but_not_prepared("hidden or shown an index", move |committed| {
         if let Some(hidden) = get() {
             let _lock = LOCK.wait_lock(0, Mode::Exclusive);
             f(hidden, committed);
         }
-        PENDING.set(PENDING.get().saturating_sub(1));
-        if committed && PENDING.get() == 0 {
-            let _ = persist();
+        if committed {
+            // What cannot be written now, the worker writes.
+            xact::afterwards(|| drop(persist()));
         }
     });
 }

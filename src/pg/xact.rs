@@ -5,7 +5,7 @@
 
 use super::error::{Error, Kind};
 use pgrx::pg_sys;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 struct Task {
     /// The subtransaction that it belongs to.
@@ -17,7 +17,8 @@ struct Task {
 
 thread_local! {
     static TASKS: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
-    static REGISTERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    static AFTERWARDS: Cell<Option<fn()>> = const { Cell::new(None) };
 }
 
 /// Has `task` called once the current transaction has committed (`true`), or it or the current subtransaction aborted (`false`). Also
@@ -33,12 +34,19 @@ pub fn at_end_but_not_prepared(what: &'static str, task: impl FnOnce(bool) + 'st
     push(Some(what), Box::new(task));
 }
 
+/// Has `task` called when the transaction that is just being committed is over for everybody: other sessions were told what it has
+/// changed, and its locks are gone. For what may take its time. From a task of [`at_end`]; must not raise.
+pub fn afterwards(task: fn()) {
+    AFTERWARDS.set(Some(task));
+}
+
 fn push(unprepared: Option<&'static str>, run: Box<dyn FnOnce(bool)>) {
     if !REGISTERED.replace(true) {
         // SAFETY: the callbacks are functions of this library, which is never unloaded.
         unsafe {
             pg_sys::RegisterXactCallback(Some(ended), std::ptr::null_mut());
             pg_sys::RegisterSubXactCallback(Some(part_ended), std::ptr::null_mut());
+            pg_sys::RegisterResourceReleaseCallback(Some(released), std::ptr::null_mut());
         }
     }
     // SAFETY: reads a variable of the session.
@@ -58,6 +66,22 @@ unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _argument: *mu
     };
     for task in TASKS.take() {
         (task.run)(committed);
+    }
+}
+
+/// The last phase comes after the messages about changed caches and after the locks (xact.c, CommitTransaction).
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn released(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    _committed: bool,
+    of_transaction: bool,
+    _argument: *mut std::ffi::c_void,
+) {
+    if of_transaction
+        && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS
+        && let Some(task) = AFTERWARDS.take()
+    {
+        task();
     }
 }
 

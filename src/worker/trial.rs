@@ -1,9 +1,10 @@
 //! trial: hiding indexes from the planner and showing them again; and keeping shared memory, which the planner asks, to what the table
 //! says.
 //!
-//! The row is the truth. Shared memory and its file change in the callback of the commit, under the same lock of the index that the
-//! transaction holds until after the callbacks, so changes of one index reach them in the order of their commits. What a crash between
-//! the commit and the file, a rebuild by a person or a restore puts out of step, the worker's next visit puts right.
+//! The row is the truth. Shared memory changes in the callback of the commit, under the same lock of the index that the transaction
+//! holds until after the callbacks, so changes of one index reach it in the order of their commits; its file follows when the locks are
+//! gone. What a crash between the commit and the file, a rebuild by a person or a restore puts out of step, the worker's next visit puts
+//! right.
 
 use crate::apply::reconcile;
 use crate::pg::error::{Error, Kind, Result};
