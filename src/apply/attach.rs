@@ -2,9 +2,10 @@
 
 use super::facts::{self, Table};
 use super::reconcile::{self, Index};
-use super::{Failure, Still, qualified, quote, run_within};
+use super::{Failure, Still, run_within};
 use crate::guc;
 use crate::pg::error::{Error, Kind};
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use std::time::Duration;
 
 /// Longest wait for a lock: whoever comes after us waits as long.
@@ -13,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The statement that makes an index of the table alone, whose partitions' are attached to it later. `form` is what comes after the
 /// table's name.
 pub fn parent_statement(name: &str, table: &Table, form: &str) -> String {
-    format!("CREATE INDEX {} ON ONLY {} {form}", quote(name), qualified(&table.schema, &table.name))
+    format!("CREATE INDEX {} ON ONLY {} {form}", quote_identifier(name), quote_qualified_identifier(&table.schema, &table.name))
 }
 
 /// Makes an index of the partitioned table alone. Writes wait while it looks at the catalog, and not for any row.
@@ -28,7 +29,7 @@ pub fn make_parent(statement: &str, table_id: u32, table: &Table) -> Result<(), 
 
 /// The statement that attaches the index of a partition to its table's.
 pub fn statement(parent: &Index, index: &Index) -> String {
-    let name = |i: &Index| qualified(&i.schema, &i.name);
+    let name = |i: &Index| quote_qualified_identifier(&i.schema, &i.name);
     format!("ALTER INDEX {} ATTACH PARTITION {}", name(parent), name(index))
 }
 

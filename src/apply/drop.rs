@@ -1,15 +1,16 @@
 //! DROP INDEX CONCURRENTLY.
 
 use super::reconcile::{self, Index};
-use super::{Class, Failure, REMOVAL_LIMIT, Still, qualified, run};
+use super::{Class, Failure, REMOVAL_LIMIT, Still, run};
 use crate::guc;
 use crate::pg::error::{Error, Kind};
 use pgrx::pg_sys::Oid;
+use pgrx::spi::quote_qualified_identifier;
 use std::time::Duration;
 
 /// The statement that drops the index.
 pub fn statement(index: &Index) -> String {
-    format!("DROP INDEX CONCURRENTLY {}", qualified(&index.schema, &index.name))
+    format!("DROP INDEX CONCURRENTLY {}", quote_qualified_identifier(&index.schema, &index.name))
 }
 
 /// Why it must never be dropped; `None` when it may. The server would refuse some of these itself; all of them are said here.

@@ -114,12 +114,3 @@ fn classify(sqlstate: &str, timed_out: bool) -> Class {
         _ => Class::Transient,
     }
 }
-
-/// An identifier in quotes.
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn qualified(schema: &str, name: &str) -> String {
-    format!("{}.{}", quote(schema), quote(name))
-}

@@ -1,13 +1,14 @@
 //! REINDEX INDEX CONCURRENTLY.
 
 use super::reconcile::{self, Index};
-use super::{Failure, Still, qualified, run};
+use super::{Failure, Still, run};
 use crate::guc;
 use crate::pg::error::{Error, Kind};
+use pgrx::spi::quote_qualified_identifier;
 
 /// The statement that rebuilds the index.
 pub fn statement(index: &Index) -> String {
-    format!("REINDEX INDEX CONCURRENTLY {}", qualified(&index.schema, &index.name))
+    format!("REINDEX INDEX CONCURRENTLY {}", quote_qualified_identifier(&index.schema, &index.name))
 }
 
 /// Rebuilds the index, which gets a new OID. What an error leaves behind is found by [`super::reconcile::copies`].

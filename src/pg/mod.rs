@@ -1,7 +1,6 @@
 //! Safe, small types over `pg_sys`: here, and in the hook files, lives all unsafe code. No stage of the loop is known here.
 pub mod access;
 mod analyse;
-pub mod area;
 pub mod bgworker;
 pub mod catalog;
 pub mod compat;

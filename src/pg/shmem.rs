@@ -9,7 +9,7 @@
 use pgrx::pg_sys;
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 mod sys {
@@ -33,6 +33,12 @@ pub unsafe trait Shared: Sync + Sized {}
 unsafe impl Shared for AtomicU32 {}
 // SAFETY: as above.
 unsafe impl Shared for AtomicU64 {}
+// SAFETY: as above.
+unsafe impl Shared for AtomicI32 {}
+// SAFETY: as above.
+unsafe impl Shared for AtomicI64 {}
+// SAFETY: as above; zero is false.
+unsafe impl Shared for AtomicBool {}
 // SAFETY: an array of such values is one itself.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
 

@@ -90,7 +90,8 @@ fn look(action: &Action) -> Result<()> {
     }
     if guc::verify() {
         let seen = Circumstances {
-            look: look_number(watched_s, guc::verify_delay().as_secs_f64()),
+            // From the first visit on: bringing it back costs nothing.
+            look: look_number(watched_s, guc::verify_delay().as_secs_f64()).max(1),
             drift: drift(&measure::controls(action.id)?, guc::verify_min_calls()),
             ..Circumstances::after(watched_s)
         };

@@ -4,7 +4,7 @@
 //! database that must be empty is held ([`hold`]); both happen under one lock, so a process either sees the hold or is seen by the
 //! holder. After a crash restart everything is zero: nothing is known, and the launcher looks at every database again.
 
-use crate::pg::area::{self, Area, shared};
+use crate::pg::shmem::{self, Locks, Mode, Region, shared};
 use crate::pg::{bgworker, time};
 use pgrx::pg_sys::Oid;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -57,7 +57,8 @@ shared! {
     }
 }
 
-static STATE: Area<State> = Area::new(c"indexpilot_worker");
+static STATE: Region<State> = Region::new(c"indexpilot worker", || 1, |_| ());
+static LOCK: Locks = Locks::new(c"indexpilot_worker", 1);
 
 /// What a process does for a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,18 +126,30 @@ impl State {
 
 /// Has room made in shared memory. Only from `_PG_init`.
 pub fn init() {
-    area::register(&STATE);
+    shmem::register(&[&STATE], &[&LOCK]);
+}
+
+/// `None` when the library was not preloaded.
+fn there() -> Option<&'static State> {
+    STATE.get()?.first()
+}
+
+/// Runs `f` while no other process runs anything under the lock. `f` must be short and must not raise.
+fn locked<R>(f: impl FnOnce(&'static State) -> R) -> Option<R> {
+    let state = there()?;
+    let _lock = LOCK.wait_lock(0, Mode::Exclusive)?;
+    Some(f(state))
 }
 
 fn wake_launcher() {
-    if let Some(state) = STATE.get() {
+    if let Some(state) = there() {
         bgworker::wake_process(state.launcher.load(SeqCst));
     }
 }
 
 /// This process is the launcher.
 pub fn launcher_begins() {
-    STATE.locked(|state| {
+    locked(|state| {
         state.launcher.store(bgworker::pid(), SeqCst);
         state.probe.store(true, SeqCst);
         state.retry_at_ms.store(0, SeqCst);
@@ -145,7 +158,7 @@ pub fn launcher_begins() {
 
 /// This process no longer is the launcher.
 pub fn launcher_ends() {
-    if let Some(state) = STATE.get() {
+    if let Some(state) = there() {
         let _ = state.launcher.compare_exchange(bgworker::pid(), 0, SeqCst, SeqCst);
     }
 }
@@ -153,22 +166,21 @@ pub fn launcher_ends() {
 /// This process begins to work for the database; `false` when another one does, when the database must be empty, or when there is
 /// no slot.
 pub fn claim(database: Oid, role: Role) -> bool {
-    STATE
-        .locked(|state| {
-            state.find_or_add(database).is_some_and(|slot| {
-                let taken = slot.open() && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok();
-                if taken && role == Role::Worker {
-                    slot.begun_ms.store(now_ms(), SeqCst);
-                }
-                taken
-            })
+    locked(|state| {
+        state.find_or_add(database).is_some_and(|slot| {
+            let taken = slot.open() && slot.pid(role).compare_exchange(0, bgworker::pid(), SeqCst, SeqCst).is_ok();
+            if taken && role == Role::Worker {
+                slot.begun_ms.store(now_ms(), SeqCst);
+            }
+            taken
         })
-        .unwrap_or(false)
+    })
+    .unwrap_or(false)
 }
 
 /// This process has ended its work, wherever it worked.
 pub fn release() {
-    let Some(state) = STATE.get() else { return };
+    let Some(state) = there() else { return };
     let me = bgworker::pid();
     for slot in &state.slots {
         if slot.builder.load(SeqCst) == me {
@@ -182,7 +194,7 @@ pub fn release() {
 
 /// The extension is, or is not, installed in the database.
 pub fn set_registered(database: Oid, registered: bool) {
-    STATE.locked(|state| {
+    locked(|state| {
         let slot = if registered { state.find_or_add(database) } else { state.find(database) };
         if let Some(slot) = slot {
             slot.registered.store(registered, SeqCst);
@@ -195,7 +207,7 @@ pub fn set_registered(database: Oid, registered: bool) {
 
 /// The database is gone.
 pub fn forget(database: Oid) {
-    STATE.locked(|state| {
+    locked(|state| {
         if let Some(slot) = state.find(database) {
             slot.registered.store(false, SeqCst);
             slot.visit.store(false, SeqCst);
@@ -206,7 +218,7 @@ pub fn forget(database: Oid) {
 
 /// Asks for a process soon. Nothing happens when the library was not preloaded.
 pub fn want(database: Oid, role: Role) {
-    STATE.locked(|state| {
+    locked(|state| {
         if let Some(slot) = state.find_or_add(database) {
             slot.wanted(role).store(true, SeqCst);
         }
@@ -216,7 +228,7 @@ pub fn want(database: Oid, role: Role) {
 
 /// Asks for a look at databases that nobody has looked at.
 pub fn want_probe() {
-    if let Some(state) = STATE.get() {
+    if let Some(state) = there() {
         state.probe.store(true, SeqCst);
         wake_launcher();
     }
@@ -224,30 +236,29 @@ pub fn want_probe() {
 
 /// The launcher takes the wish for a look at unknown databases.
 pub fn take_probe() -> bool {
-    STATE.get().is_some_and(|state| state.probe.swap(false, SeqCst))
+    there().is_some_and(|state| state.probe.swap(false, SeqCst))
 }
 
 /// A process of ours works for the database.
 pub fn busy(database: Oid, role: Role) -> bool {
-    STATE.get().and_then(|state| state.find(database)).is_some_and(|slot| slot.pid(role).load(SeqCst) != 0)
+    there().and_then(|state| state.find(database)).is_some_and(|slot| slot.pid(role).load(SeqCst) != 0)
 }
 
 /// Keeps our processes out of the database until [`unhold`], and returns those that are in it.
 pub fn hold(database: Oid) -> Vec<i32> {
-    STATE
-        .locked(|state| match state.find_or_add(database) {
-            Some(slot) => {
-                slot.holds.fetch_add(1, SeqCst);
-                [slot.worker.load(SeqCst), slot.builder.load(SeqCst)].into_iter().filter(|pid| *pid != 0).collect()
-            }
-            None => Vec::new(),
-        })
-        .unwrap_or_default()
+    locked(|state| match state.find_or_add(database) {
+        Some(slot) => {
+            slot.holds.fetch_add(1, SeqCst);
+            [slot.worker.load(SeqCst), slot.builder.load(SeqCst)].into_iter().filter(|pid| *pid != 0).collect()
+        }
+        None => Vec::new(),
+    })
+    .unwrap_or_default()
 }
 
 /// Takes back one [`hold`].
 pub fn unhold(database: Oid) {
-    STATE.locked(|state| {
+    locked(|state| {
         if let Some(slot) = state.find(database) {
             let _ = slot.holds.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
         }
@@ -258,21 +269,20 @@ pub fn unhold(database: Oid) {
 /// Keeps our tables in the database unused until [`resume`], and returns the processes that must end for that. A builder goes on with the
 /// command that it runs, and comes back to our tables afterwards only.
 pub fn pause(database: Oid) -> Vec<i32> {
-    STATE
-        .locked(|state| match state.find_or_add(database) {
-            Some(slot) => {
-                slot.pauses.fetch_add(1, SeqCst);
-                let builder = if slot.commanding.load(SeqCst) { 0 } else { slot.builder.load(SeqCst) };
-                [slot.worker.load(SeqCst), builder].into_iter().filter(|pid| *pid != 0).collect()
-            }
-            None => Vec::new(),
-        })
-        .unwrap_or_default()
+    locked(|state| match state.find_or_add(database) {
+        Some(slot) => {
+            slot.pauses.fetch_add(1, SeqCst);
+            let builder = if slot.commanding.load(SeqCst) { 0 } else { slot.builder.load(SeqCst) };
+            [slot.worker.load(SeqCst), builder].into_iter().filter(|pid| *pid != 0).collect()
+        }
+        None => Vec::new(),
+    })
+    .unwrap_or_default()
 }
 
 /// Takes back one [`pause`].
 pub fn resume(database: Oid) {
-    STATE.locked(|state| {
+    locked(|state| {
         if let Some(slot) = state.find(database) {
             let _ = slot.pauses.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
         }
@@ -283,22 +293,20 @@ pub fn resume(database: Oid) {
 /// The builder, which is this process, begins or ends to run a command that changes indexes; `false` when it may not yet, because
 /// somebody needs our tables unused.
 pub fn commanding(database: Oid, begins: bool) -> bool {
-    STATE
-        .locked(|state| match state.find(database) {
-            Some(slot) if slot.pauses.load(SeqCst) == 0 => {
-                slot.commanding.store(begins, SeqCst);
-                true
-            }
-            Some(_) => false,
-            None => true,
-        })
-        .unwrap_or(true)
+    locked(|state| match state.find(database) {
+        Some(slot) if slot.pauses.load(SeqCst) == 0 => {
+            slot.commanding.store(begins, SeqCst);
+            true
+        }
+        Some(_) => false,
+        None => true,
+    })
+    .unwrap_or(true)
 }
 
 /// One of these processes still works for the database.
 pub fn any_left(database: Oid, processes: &[i32]) -> bool {
-    STATE
-        .get()
+    there()
         .and_then(|state| state.find(database))
         .is_some_and(|slot| [Role::Worker, Role::Builder].into_iter().any(|role| processes.contains(&slot.pid(role).load(SeqCst))))
 }
@@ -325,23 +333,22 @@ pub struct Known {
 
 /// All databases that have a slot. Slots that nobody needs are freed on the way.
 pub fn sweep() -> Vec<Known> {
-    STATE
-        .locked(|state| {
-            let mut known = Vec::new();
-            for slot in &state.slots {
-                let database = slot.database.load(SeqCst);
-                if database == 0 {
-                    continue;
-                }
-                if slot.idle() {
-                    slot.database.store(0, SeqCst);
-                    continue;
-                }
-                known.push(read(slot, database));
+    locked(|state| {
+        let mut known = Vec::new();
+        for slot in &state.slots {
+            let database = slot.database.load(SeqCst);
+            if database == 0 {
+                continue;
             }
-            known
-        })
-        .unwrap_or_default()
+            if slot.idle() {
+                slot.database.store(0, SeqCst);
+                continue;
+            }
+            known.push(read(slot, database));
+        }
+        known
+    })
+    .unwrap_or_default()
 }
 
 fn read(slot: &Slot, database: u32) -> Known {
@@ -370,7 +377,7 @@ fn now_ms() -> i64 {
 
 /// A visit of the database has ended, in which so many steps failed.
 pub fn visited(database: Oid, failed_steps: u32) {
-    if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
+    if let Some(slot) = there().and_then(|state| state.find(database)) {
         slot.failed_steps.store(failed_steps, SeqCst);
         slot.visited_ms.store(now_ms(), SeqCst);
     }
@@ -378,27 +385,27 @@ pub fn visited(database: Oid, failed_steps: u32) {
 
 /// Notes whether library and objects of the database are of different versions; `true` when they are and were not before.
 pub fn mismatch(database: Oid, is: bool) -> bool {
-    let slot = STATE.get().and_then(|state| state.find(database));
+    let slot = there().and_then(|state| state.find(database));
     slot.is_some_and(|slot| !slot.mismatched.swap(is, SeqCst) && is)
 }
 
 /// What was captured in the database has been written to the tables.
 pub fn flushed(database: Oid) {
-    if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
+    if let Some(slot) = there().and_then(|state| state.find(database)) {
         slot.flushed_ms.store(now_ms(), SeqCst);
     }
 }
 
 /// The launcher takes the wish for a process, because it has asked the server for one.
 pub fn taken(database: Oid, role: Role) {
-    if let Some(slot) = STATE.get().and_then(|state| state.find(database)) {
+    if let Some(slot) = there().and_then(|state| state.find(database)) {
         slot.wanted(role).store(false, SeqCst);
     }
 }
 
 /// The server had no slot for a worker; `retry_s` seconds from now it is asked again.
 pub fn refused(retry_s: f64) {
-    if let Some(state) = STATE.get() {
+    if let Some(state) = there() {
         state.refused.fetch_add(1, SeqCst);
         state.retry_at_ms.store(((time::now() + retry_s) * 1e3) as i64, SeqCst);
     }
@@ -406,7 +413,7 @@ pub fn refused(retry_s: f64) {
 
 /// The server had a slot again.
 pub fn accepted() {
-    if let Some(state) = STATE.get() {
+    if let Some(state) = there() {
         state.retry_at_ms.store(0, SeqCst);
     }
 }
@@ -428,7 +435,7 @@ pub struct Status {
 
 /// `None` when the library was not preloaded.
 pub fn status(database: Oid) -> Option<Status> {
-    let state = STATE.get()?;
+    let state = there()?;
     let retry_at_ms = state.retry_at_ms.load(SeqCst);
     Some(Status {
         launcher: state.launcher.load(SeqCst),

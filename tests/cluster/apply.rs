@@ -1,6 +1,6 @@
 //! Actions on a real server: they are carried out by the builder, survive its death, and never stand in the way of the server.
 
-use indexpilot_tests::{Cluster, Result, Stop, poll_until};
+use indexpilot_tests::{Cluster, Result, Stop, number, poll_until, text};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
@@ -71,14 +71,6 @@ pub fn reach(db: &mut Client, id: i64, states: &[&str]) -> Result<String> {
     });
     waited.map_err(|e| format!("{e}; it is {state}"))?;
     Ok(state)
-}
-
-pub fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
-}
-
-pub fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
 }
 
 pub fn unusable(db: &mut Client) -> Result<i64> {

@@ -1,9 +1,7 @@
 //! What others do while an action waits or runs. Numbers in names are those of the project's catalogue of cases.
 
-use crate::apply::{
-    LIMIT, cluster, connect, enqueue, hasten, hold_snapshot, insert, logged, mid_build, number, reach, text, unusable, with,
-};
-use indexpilot_tests::{Cluster, Result, poll_until};
+use crate::apply::{LIMIT, cluster, connect, enqueue, hasten, hold_snapshot, insert, logged, mid_build, reach, unusable, with};
+use indexpilot_tests::{Cluster, Result, number, poll_until, text};
 use postgres::Client;
 use std::process::Stdio;
 use std::thread;

@@ -1,7 +1,7 @@
 //! What others change after the builder has looked at an action and before its command begins.
 
-use crate::apply::{LIMIT, cluster, connect, enqueue, hasten, insert, number, reach, text};
-use indexpilot_tests::{Cluster, Result, poll_until};
+use crate::apply::{LIMIT, cluster, connect, enqueue, hasten, insert, reach};
+use indexpilot_tests::{Cluster, Result, number, poll_until, text};
 use postgres::Client;
 
 /// Queues an action, and does `theirs` when the builder has reviewed it and is about to begin.

@@ -1,7 +1,7 @@
 //! Partitioned tables: one decision, an index of its own for each partition.
 
-use crate::apply::{LIMIT, cluster, connect, hold_snapshot, mid_build, number, text, unusable};
-use indexpilot_tests::{Result, Stop, poll_until};
+use crate::apply::{LIMIT, cluster, connect, hold_snapshot, mid_build, unusable};
+use indexpilot_tests::{Result, Stop, number, poll_until, text};
 use postgres::Client;
 
 const QUERY: &str = "SELECT note FROM crm.sales WHERE customer = 7";

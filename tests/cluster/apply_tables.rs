@@ -1,7 +1,7 @@
 //! What can be indexed and what not, whose code a build runs, what is known of an expression afterwards, and how far a build is.
 
-use crate::apply::{LIMIT, cluster, connect, enqueue, hold_snapshot, insert, logged, mid_build, number, reach, text, unusable};
-use indexpilot_tests::{Result, poll_until};
+use crate::apply::{LIMIT, cluster, connect, enqueue, hold_snapshot, insert, logged, mid_build, reach, unusable};
+use indexpilot_tests::{Result, number, poll_until, text};
 use postgres::Client;
 
 const SETTLED: [&str; 4] = ["built", "done", "failed", "blocked"];

@@ -1,8 +1,8 @@
 //! Indexes that a share of the transactions sees: the share is kept, a transaction sees the same in all of its statements, each arm is
 //! counted apart, and the verdict compares the arms of the same time.
 
-use crate::trial::{LIMIT, connect, hidden, number, plan, reach, text, there, with};
-use indexpilot_tests::{Cluster, Result, Stop, poll_until};
+use crate::trial::{LIMIT, connect, hidden, plan, reach, there, with};
+use indexpilot_tests::{Cluster, Result, Stop, number, poll_until, text};
 use postgres::Client;
 
 /// A server on which new indexes are canaries, and a table `u` without an index.

@@ -4,7 +4,7 @@
 //! A phase is held from outside, with what holds it on every server: an open transaction, a lock, or code of the index or of an event
 //! trigger that waits for a lock of the test. So the server that is tested is the one that is shipped.
 
-use indexpilot_tests::{Cluster, Result, Stop, poll_until};
+use indexpilot_tests::{Cluster, Result, Stop, number, poll_until, text};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
@@ -50,14 +50,6 @@ pub fn cluster(name: &str) -> Result<Cluster> {
 
 pub fn connect(cluster: &Cluster) -> Result<Client> {
     cluster.connect("postgres", "postgres")
-}
-
-fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
-}
-
-fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
 }
 
 /// What the builder does when it is hit.
@@ -317,12 +309,7 @@ impl Case {
 
 /// Queues an action on `crm.goods`.
 fn enqueue(db: &mut Client, kind: &str, name: &str, statement: &str) -> Result<i64> {
-    let row = db.query_one(
-        "INSERT INTO indexpilot.actions (kind, table_id, table_schema, table_name, index_schema, index_name, definition, statement, cause) \
-         VALUES ($1, 'crm.goods'::regclass, 'crm', 'goods', 'crm', $2::text::name, $3, $3, 'test') RETURNING id",
-        &[&kind, &name, &statement],
-    )?;
-    Ok(row.get(0))
+    indexpilot_tests::enqueue(db, kind, "crm.goods", name, statement)
 }
 
 /// Waits until the action has ended, whatever pauses it makes, and returns its state.

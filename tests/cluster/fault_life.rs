@@ -2,29 +2,16 @@
 //! read its configuration a thousand times, runs without a postmaster.
 
 use crate::fault::{cluster, connect};
-use indexpilot_tests::{Cluster, Result, Stop, poll_until};
+use indexpilot_tests::{Cluster, Result, Stop, number, poll_until, text};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
-}
-
-fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
-}
-
 /// Queues the building of an index on `crm.goods`.
 fn enqueue(db: &mut Client, name: &str, key: &str) -> Result<i64> {
     let statement = format!("CREATE INDEX CONCURRENTLY {name} ON crm.goods USING btree ({key})");
-    let row = db.query_one(
-        "INSERT INTO indexpilot.actions (kind, table_id, table_schema, table_name, index_schema, index_name, definition, statement, cause) \
-         VALUES ('create', 'crm.goods'::regclass, 'crm', 'goods', 'crm', $1::text::name, $2, $2, 'test') RETURNING id",
-        &[&name, &statement],
-    )?;
-    Ok(row.get(0))
+    indexpilot_tests::enqueue(db, "create", "crm.goods", name, &statement)
 }
 
 fn built(db: &mut Client, id: i64) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The processes beside what administrators do: databases that are dropped, renamed, moved and copied, extensions that come and go,
 //! settings that are meant for others, and a launcher that dies.
 
-use indexpilot_tests::{Builder, Cluster, Result, Stop, poll_until};
+use indexpilot_tests::{Builder, Cluster, Result, Stop, number, poll_until, text};
 use postgres::{Client, NoTls};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -53,23 +53,10 @@ fn connect(cluster: &Cluster) -> Result<Client> {
     cluster.connect("shop", "postgres")
 }
 
-fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
-}
-
-fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
-}
-
 /// Queues the building of an index on `goods`.
 fn enqueue(db: &mut Client, name: &str, key: &str) -> Result<i64> {
     let statement = format!("CREATE INDEX CONCURRENTLY {name} ON public.goods USING btree ({key})");
-    let row = db.query_one(
-        "INSERT INTO indexpilot.actions (kind, table_id, table_schema, table_name, index_schema, index_name, definition, statement, cause) \
-         VALUES ('create', 'public.goods'::pg_catalog.regclass, 'public', 'goods', 'public', $1::text::name, $2, $2, 'test') RETURNING id",
-        &[&name, &statement],
-    )?;
-    Ok(row.get(0))
+    indexpilot_tests::enqueue(db, "create", "public.goods", name, &statement)
 }
 
 fn built(db: &mut Client, id: i64) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The guard on a real server: every rule holds an action back when its cause is there, says so, and lets the action go when the
 //! cause is gone.
 
-use indexpilot_tests::{Builder, Cluster, Result, Stop, poll_until};
+use indexpilot_tests::{Builder, Cluster, Result, Stop, number, poll_until, text};
 use postgres::Client;
 use std::time::Duration;
 
@@ -44,14 +44,6 @@ fn set(cluster: &Cluster, settings: &[(&str, &str)]) -> Result<()> {
         }
         Ok(true)
     })
-}
-
-fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
-}
-
-fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
 }
 
 /// Queues the building of an index, as the worker does.
@@ -563,7 +555,7 @@ fn everything_goes_back_to_a_point_in_time() -> Result<()> {
         &format!("SELECT indexpilot.cancel({waiting})"),
         "SELECT indexpilot.enable_system()",
         create,
-        "DROP INDEX CONCURRENTLY \"public\".\"b\"",
+        "DROP INDEX CONCURRENTLY public.b",
     ];
     assert_eq!(preview, expected);
     assert_eq!(there(&mut db, "b")?, 1, "a preview changes nothing");

@@ -1,6 +1,6 @@
 //! health_check() and the view status in bad times: whatever is wrong is said, and said no longer when it is mended.
 
-use indexpilot_tests::{Builder, Cluster, Result, Stop, poll_until};
+use indexpilot_tests::{Builder, Cluster, Result, Stop, poll_until, text};
 use postgres::Client;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -28,10 +28,6 @@ fn cluster(name: &str, more: impl FnOnce(Builder) -> Builder) -> Result<Cluster>
 
 fn connect(cluster: &Cluster) -> Result<Client> {
     cluster.connect("postgres", "postgres")
-}
-
-fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
 }
 
 fn figure(db: &mut Client, name: &str) -> Result<String> {

@@ -1,7 +1,7 @@
 //! The life of an installation: it is dumped and restored, dropped, loaded without preload, put on a standby, and left alone with a
 //! workload, where it finds what helps and takes back what harms.
 
-use indexpilot_tests::{Builder, Cluster, Result, poll_until};
+use indexpilot_tests::{Builder, Cluster, Result, number, poll_until, text};
 use postgres::{Client, IsolationLevel};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -47,14 +47,6 @@ fn wait_for_capture(db: &mut Client) -> Result<()> {
         Ok(number(db, "SELECT count(*) FROM indexpilot.workload WHERE relations @> ARRAY['captured'::regclass::oid]")? > 0)
     })?;
     Ok(db.batch_execute("DROP TABLE captured; SELECT indexpilot.capture_reset()")?)
-}
-
-fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
-}
-
-fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
 }
 
 /// Has an index on `crm.goods` built as a call would; returns the number of the action once it is built.

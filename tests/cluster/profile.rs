@@ -1,14 +1,10 @@
 //! The worker plans new samples by itself, learns where statements name their tenant, and waits for nobody.
 
-use indexpilot_tests::{Cluster, Result, Stop, poll_until};
+use indexpilot_tests::{Cluster, Result, Stop, number, poll_until};
 use postgres::Client;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
-}
 
 fn notes(name: &str) -> Result<Cluster> {
     let cluster = Cluster::build(name)

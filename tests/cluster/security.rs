@@ -1,7 +1,7 @@
 //! S58, S59, S61 and S62: what a malicious owner of tables can make run because IndexPilot indexes them gains him nothing; names are taken as
 //! they are; and who was given no right can do nothing.
 
-use indexpilot_tests::{Cluster, Result, Stop, poll_until};
+use indexpilot_tests::{Cluster, Result, Stop, number, poll_until, text};
 use postgres::Client;
 use std::time::Duration;
 
@@ -24,14 +24,6 @@ fn cluster(name: &str) -> Result<Cluster> {
 
 fn connect(cluster: &Cluster) -> Result<Client> {
     cluster.connect("postgres", "postgres")
-}
-
-fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
-}
-
-fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
 }
 
 /// SQLSTATE of a statement that must fail, and its message.

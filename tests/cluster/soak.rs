@@ -3,7 +3,7 @@
 //!
 //! It takes `SOAK_SECONDS` (15); `make soak` gives it ten minutes.
 
-use indexpilot_tests::{Cluster, Result, poll_until};
+use indexpilot_tests::{Cluster, Result, number, poll_until, text};
 use postgres::Client;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -39,21 +39,8 @@ fn connect(cluster: &Cluster) -> Result<Client> {
     cluster.connect("postgres", "postgres")
 }
 
-fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
-}
-
-fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
-}
-
 fn enqueue(db: &mut Client, kind: &str, table: &str, name: &str, statement: &str) -> Result<i64> {
-    let row = db.query_one(
-        "INSERT INTO indexpilot.actions (kind, table_id, table_schema, table_name, index_schema, index_name, definition, statement, cause) \
-         VALUES ($1, $2::text::regclass, 'public', $2::text::name, 'public', $3::text::name, $4, $4, 'test') RETURNING id",
-        &[&kind, &table, &name, &statement],
-    )?;
-    Ok(row.get(0))
+    indexpilot_tests::enqueue(db, kind, &format!("public.{table}"), name, statement)
 }
 
 /// Waits until the action is in one of the states, and fails when it ends in another.

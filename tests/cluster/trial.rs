@@ -1,7 +1,7 @@
 //! Hidden indexes on a real server: no plan of any session uses one, however old, and they stay hidden over restarts, crashes, rebuilds
 //! and copies of the database. Numbers in names are those of the project's catalogue of cases.
 
-use indexpilot_tests::{Builder, Cluster, Result, Stop, poll_until};
+use indexpilot_tests::{Builder, Cluster, Result, Stop, number, poll_until, text};
 use postgres::Client;
 use std::fs;
 use std::process::Command;
@@ -39,10 +39,6 @@ pub fn with(builder: Builder) -> Result<Cluster> {
 
 pub fn connect(cluster: &Cluster) -> Result<Client> {
     cluster.connect("shop", "postgres")
-}
-
-pub fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
 }
 
 pub fn plan(db: &mut Client, statement: &str) -> Result<String> {
@@ -335,10 +331,6 @@ fn a_standby_uses_all_of_its_indexes() -> Result<()> {
     standby.restart(Stop::Fast)?;
     assert!(!used(&mut connect(&standby)?)?);
     Ok(())
-}
-
-pub fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
 }
 
 pub fn reach(db: &mut Client, action: i64, states: &[&str]) -> Result<()> {

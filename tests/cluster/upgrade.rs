@@ -1,7 +1,7 @@
 //! U63 and U64: the extension goes along when a server is upgraded or dumped and restored as a whole, and does no harm while the
 //! library and the objects of a database are of different versions.
 
-use indexpilot_tests::{Builder, Cluster, Result, Stop, poll_until};
+use indexpilot_tests::{Builder, Cluster, Result, Stop, number, poll_until, text};
 use postgres::Client;
 use std::time::Duration;
 
@@ -16,14 +16,6 @@ fn quick(name: &str) -> Builder {
         .setting("autovacuum", "off")
 }
 
-fn number(db: &mut Client, sql: &str) -> Result<i64> {
-    Ok(db.query_one(sql, &[])?.get(0))
-}
-
-fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
-}
-
 /// A table, and the extension unless it is there.
 fn furnish(db: &mut Client) -> Result<()> {
     Ok(db.batch_execute(
@@ -34,12 +26,7 @@ fn furnish(db: &mut Client) -> Result<()> {
 
 fn enqueue(db: &mut Client, name: &str, key: &str) -> Result<i64> {
     let statement = format!("CREATE INDEX CONCURRENTLY {name} ON public.goods USING btree ({key})");
-    let row = db.query_one(
-        "INSERT INTO indexpilot.actions (kind, table_id, table_schema, table_name, index_schema, index_name, definition, statement, cause) \
-         VALUES ('create', 'public.goods'::regclass, 'public', 'goods', 'public', $1::text::name, $2, $2, 'test') RETURNING id",
-        &[&name, &statement],
-    )?;
-    Ok(row.get(0))
+    indexpilot_tests::enqueue(db, "create", "public.goods", name, &statement)
 }
 
 fn build(db: &mut Client, name: &str, key: &str) -> Result<i64> {

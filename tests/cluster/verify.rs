@@ -1,7 +1,7 @@
 //! Verdicts on a real server: an index that misleads the planner, harms writes, or takes heap-only updates away for nothing, is taken
 //! back by itself; one that nobody uses is not praised. How often verdicts are right is measured by `make bench-verify`.
 
-use indexpilot_tests::{Cluster, Result, poll_until};
+use indexpilot_tests::{Cluster, Result, poll_until, text};
 use postgres::Client;
 use std::time::Duration;
 
@@ -35,10 +35,6 @@ fn cluster(name: &str, timeout: &str) -> Result<Cluster> {
 
 fn connect(cluster: &Cluster) -> Result<Client> {
     cluster.connect("postgres", "postgres")
-}
-
-fn text(db: &mut Client, sql: &str) -> Result<String> {
-    Ok(db.query_one(sql, &[])?.get::<_, Option<String>>(0).unwrap_or_default())
 }
 
 /// Queues an index as the worker does, for the queries of the recommendation.

@@ -10,8 +10,10 @@
 //! ```
 
 mod host;
+mod query;
 
 pub use host::{Programs, target_dir};
+pub use query::{enqueue, number, text};
 
 use postgres::{Client, NoTls};
 use std::fmt::Display;
