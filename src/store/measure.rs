@@ -39,6 +39,22 @@ impl From<Sums> for Window {
 /// The table of an action and those that it is a partition of, under whose names it is queried too.
 const NAMES: &str = "(a.table_id || ARRAY(SELECT n.relid::oid FROM pg_catalog.pg_partition_ancestors(a.table_id::regclass) n))";
 
+/// What is measured after an action counts from here on: since its index appeared, and since another index of the table, or of the same
+/// decision, that did harm is gone. Until that is so nothing counts.
+const SINCE: &str = "greatest(coalesce(a.finished_at, a.started_at),
+    (SELECT pg_catalog.max(CASE WHEN d.state IN ('queued', 'building', 'blocked') THEN 'infinity' ELSE coalesce(d.finished_at, r.verified_at) END)
+       FROM indexpilot.actions r LEFT JOIN indexpilot.actions d ON d.reverts = r.id
+      WHERE r.state = 'reverted' AND r.id <> a.id
+        AND (r.table_id = a.table_id OR r.recommendation_id = a.recommendation_id)))";
+
+/// An entry of the index can be refused: it has code, or values of any length.
+pub fn can_make_writes_fail(index: u32) -> Result<bool> {
+    let sql = "SELECT i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
+                      OR EXISTS (SELECT FROM pg_catalog.pg_attribute c WHERE c.attrelid = i.indexrelid AND c.attlen < 0) AS can
+                 FROM pg_catalog.pg_index i WHERE i.indexrelid = ($1->>'index')::oid";
+    Ok(spi::value(sql, json!({ "index": index }))?.unwrap_or(true))
+}
+
 /// Some statement on the table of an action has failed since its index appeared.
 pub fn failed_since(action_id: i64) -> Result<bool> {
     let sql = format!(
@@ -62,7 +78,7 @@ pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
                     CASE WHEN w.id = ANY (COALESCE(r.workload_ids, '{{}}')) THEN 'cited'
                          WHEN w.command IN ('insert', 'update', 'delete', 'merge') THEN 'write' ELSE 'other' END AS role,
                     (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at < {cut}) AS before,
-                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at >= {cut}) AS after
+                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at >= {SINCE}) AS after
                FROM indexpilot.actions a
                     LEFT JOIN indexpilot.recommendations r ON r.id = a.recommendation_id
                     JOIN indexpilot.workload w ON w.relations && {NAMES}
@@ -96,7 +112,7 @@ const CONTROLS: usize = 30;
 
 /// The most frequent queries that have nothing to do with the table of an action, before and after.
 pub fn controls(action_id: i64) -> Result<Vec<(Window, Window)>> {
-    let sums = "pg_catalog.jsonb_build_object('calls', pg_catalog.sum(q.calls), 'errors', 0,
+    let sums = "pg_catalog.jsonb_build_object('calls', pg_catalog.sum(q.calls), 'errors', pg_catalog.sum(q.errors),
                     'total_ms', pg_catalog.sum(q.total_ms), 'sum_squares_ms', pg_catalog.sum(q.sum_squares_ms),
                     'histogram', indexpilot.histogram_sum(q.histogram))";
     let cut = "COALESCE(a.finished_at, a.started_at)";

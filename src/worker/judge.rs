@@ -8,6 +8,7 @@ use crate::store::action::{self, Action, NOBODY, New};
 use crate::store::comparison;
 use crate::store::log::{self, Mutation};
 use crate::store::measure;
+use crate::store::protection;
 use crate::store::verification::{self, Begun, Found, Verification};
 use crate::worker::{canary, trial};
 use crate::{guc, worker};
@@ -15,7 +16,8 @@ use indexpilot_core::apply::{Event, Kind, State};
 use indexpilot_core::guard::SKEW_S;
 use indexpilot_core::trial::Arm;
 use indexpilot_core::verify::{
-    Circumstances, Config, Judgement, Measured, Role, Updates, Verdict, drift, judge, look_number, observation_s,
+    Circumstances, Config, Judgement, Measured, Role, Updates, Verdict, Window, drift, fails_more_elsewhere, judge, look_number,
+    observation_s,
 };
 use pgrx::spi::quote_qualified_identifier;
 use serde_json::json;
@@ -24,10 +26,16 @@ use serde_json::json;
 pub fn run() -> Result<()> {
     let watched =
         bgworker::transaction("indexpilot: looking for built indexes", || action::in_states(&[State::Built, State::Verifying]))?;
-    for action in watched.iter().filter(|a| a.kind == Kind::Create) {
-        bgworker::transaction("indexpilot: verifying", || look(action))?;
+    let mut failed = None;
+    // The newest first: what began after all were built is its doing, if anybody's.
+    for action in watched.iter().rev().filter(|a| a.kind == Kind::Create) {
+        // What is wrong with one must not keep the others from their verdict.
+        if let Err(e) = bgworker::transaction("indexpilot: verifying", || look(action)) {
+            pgrx::warning!("indexpilot: verify: could not judge index \"{}\": {e}", action.index_name);
+            failed = Some(e);
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 fn look(action: &Action) -> Result<()> {
@@ -58,7 +66,7 @@ fn look(action: &Action) -> Result<()> {
     let timeout_s = guc::verify_timeout().as_secs_f64();
     let out_of_time = watched_s >= timeout_s && begun.looked_at.is_none_or(|at| at - finished_at < timeout_s);
     if look <= begun.looks && !(out_of_time && look > 0) {
-        return glance(action, watched_s);
+        return glance(action, canary.as_ref().map(|c| c.id), watched_s);
     }
     let judgement = look_at(action, canary.as_ref().map(|c| c.id), watched_s, look, &begun)?;
     match judgement.verdict {
@@ -69,22 +77,30 @@ fn look(action: &Action) -> Result<()> {
             }
             keep(action, &judgement)
         }
-        Verdict::Reverted => revert(action, &judgement),
+        Verdict::Reverted => revert(action, canary.as_ref().map(|c| c.id), &judgement),
     }
 }
 
 /// Between two looks: an index that makes statements fail is not left to do so until the next.
-fn glance(action: &Action, watched_s: f64) -> Result<()> {
+fn glance(action: &Action, canary: Option<i64>, watched_s: f64) -> Result<()> {
     if !measure::failed_since(action.id)? {
         return Ok(());
     }
-    let seen = Circumstances { look: 0, ..Circumstances::after(watched_s) };
-    let judgement = judge(&measure::around_action(action.id)?, &seen, &config());
+    let writes: Vec<Measured> = measure::around_action(action.id)?.into_iter().filter(|m| m.role == Role::Write).collect();
+    let controls = measure::controls(action.id)?;
+    let seen = Circumstances { look: 0, ..blame(action, &controls, Circumstances::after(watched_s))? };
+    let judgement = judge(&writes, &seen, &config());
     if judgement.verdict == Verdict::Reverted {
         verification::replace(action.id, &rows(action.id, &judgement))?;
-        revert(action, &judgement)?;
+        revert(action, canary, &judgement)?;
     }
     Ok(())
+}
+
+/// Whether the index can be what makes statements fail.
+fn blame(action: &Action, controls: &[(Window, Window)], seen: Circumstances) -> Result<Circumstances> {
+    let writes_may_fail = action.index_id.map(measure::can_make_writes_fail).transpose()?.unwrap_or(true);
+    Ok(Circumstances { writes_may_fail, all_fail: fails_more_elsewhere(controls), ..seen })
 }
 
 /// Compares what was measured before and after, in the light of what the server counted, and notes all of it.
@@ -101,14 +117,15 @@ fn look_at(action: &Action, canary: Option<i64>, watched_s: f64, look: u32, begu
     });
     let min_calls = guc::verify_min_calls();
     let (least_s, most_s) = (guc::verify_delay().as_secs_f64(), guc::verify_timeout().as_secs_f64());
+    let controls = measure::controls(action.id)?;
     let seen = Circumstances {
-        watched_s,
         observation_s: observation_s(&measure::rates(action.id)?, min_calls, least_s, most_s),
         look,
         scans: since(now.scans, begun.scans_begun),
         updates,
-        drift: drift(&measure::controls(action.id)?, min_calls),
+        drift: drift(&controls, min_calls),
         beside_control: canary.is_some(),
+        ..blame(action, &controls, Circumstances::after(watched_s))?
     };
     let figures = match canary {
         Some(trial_id) => beside_control(trial_id, action.id)?,
@@ -169,8 +186,13 @@ fn keep(action: &Action, judgement: &Judgement) -> Result<()> {
 
 /// The index goes: it is hidden, and its drop is queued, in the same transaction as the verdict, so none of these can be lost without
 /// the others. What it does to plans ends with the commit; the drop follows when the guard lets it.
-fn revert(action: &Action, judgement: &Judgement) -> Result<()> {
+fn revert(action: &Action, canary: Option<i64>, judgement: &Judgement) -> Result<()> {
     let found = reconcile::tagged(&action.tag)?.into_iter().find(|i| i.table_id == action.table_id);
+    if let Some(found) = &found
+        && protection::is_protected(found.oid)?
+    {
+        return spare(action, canary, judgement);
+    }
     if found.as_ref().is_some_and(|i| !trial::try_lock(i.oid)) {
         // Somebody is showing or hiding it at this moment; the next visit judges again.
         return Ok(());
@@ -202,6 +224,18 @@ fn revert(action: &Action, judgement: &Judgement) -> Result<()> {
     pgrx::log!("indexpilot: verify: takes index \"{}\" back: {}", action.index_name, judgement.reason);
     worker::wake_after_commit(crate::pg::database::current());
     Ok(())
+}
+
+/// Somebody protects the index: it stays as it is, and what it does is said aloud.
+fn spare(action: &Action, canary: Option<i64>, judgement: &Judgement) -> Result<()> {
+    let reason = format!("the index is protected, and stays though it does harm: {}", judgement.reason);
+    let spared = Judgement { verdict: Verdict::Neutral, reason, ..judgement.clone() };
+    verification::replace(action.id, &rows(action.id, &spared))?;
+    if let Some(id) = canary {
+        canary::finish(id, &spared.reason, None)?;
+    }
+    pgrx::warning!("indexpilot: verify: index \"{}\" does harm and is protected: {}", action.index_name, judgement.reason);
+    keep(action, &spared)
 }
 
 fn about(action: &Action, judgement: &Judgement) -> Mutation {

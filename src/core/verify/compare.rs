@@ -7,6 +7,8 @@ use crate::histogram::{BUCKETS, Histogram};
 /// Failures after the change that a verdict for failing needs at least, and the least rise of their share.
 const MIN_ERRORS: u64 = 5;
 const MIN_ERROR_RISE: f64 = 0.01;
+/// Probability below which a rise of failures elsewhere is none of chance.
+const SURE: f64 = 0.01;
 
 /// Probability below which a query that seems slower, or faster, is worth more calls.
 const SUSPICIOUS: f64 = 0.3;
@@ -61,8 +63,28 @@ fn stretched(w: &Window, times: f64) -> Window {
     Window { total_ms: w.total_ms * times, sum_squares_ms: w.sum_squares_ms * times * times, histogram, ..w.clone() }
 }
 
-/// `chances`: below which probability it is faster, and below which it is slower.
-pub(super) fn compare(m: &Measured, counts: bool, chances: [f64; 2], drift: f64, max_regression: f64) -> Comparison {
+/// Queries that have nothing to do with the table fail more often than before.
+pub fn fails_more_elsewhere(controls: &[(Window, Window)]) -> bool {
+    let sum = |side: fn(&(Window, Window)) -> &Window| {
+        controls.iter().map(side).fold(Window::default(), |sum, w| Window {
+            calls: sum.calls + w.calls,
+            errors: sum.errors + w.errors,
+            ..Window::default()
+        })
+    };
+    let (before, after) = (sum(|c| &c.0), sum(|c| &c.1));
+    fails_more(&before, &after, 1, SURE)
+}
+
+/// `failing`: calls that are needed before to tell that it fails more often; `None` when that would say nothing. `chances`: below which probability it is faster, and below which it is slower.
+pub(super) fn compare(
+    m: &Measured,
+    counts: bool,
+    failing: Option<u64>,
+    chances: [f64; 2],
+    drift: f64,
+    max_regression: f64,
+) -> Comparison {
     let (before, after) = (m.before.mean_ms(), m.after.mean_ms());
     let mut row = Comparison {
         workload_id: m.workload_id,
@@ -81,7 +103,7 @@ pub(super) fn compare(m: &Measured, counts: bool, chances: [f64; 2], drift: f64,
         unsettled: false,
     };
     let [chance_faster, chance_slower] = chances;
-    if fails_more(m, chance_slower) {
+    if failing.is_some_and(|least| fails_more(&m.before, &m.after, least, chance_slower)) {
         row.effect = Effect::Failing;
         return row;
     }
@@ -113,13 +135,13 @@ pub(super) fn error_share(w: &Window) -> f64 {
     if runs == 0 { 0.0 } else { w.errors as f64 / runs as f64 }
 }
 
-/// Compares shares of failures. A query that never ran before has nothing to compare with.
-fn fails_more(m: &Measured, chance: f64) -> bool {
-    m.before.calls > 0
-        && m.after.errors >= MIN_ERRORS
-        && error_share(&m.after) - error_share(&m.before) >= MIN_ERROR_RISE
-        && stats::proportions(m.before.errors, m.before.calls + m.before.errors, m.after.errors, m.after.calls + m.after.errors)
-            < chance
+/// Compares shares of failures, where there were at least so many runs before.
+fn fails_more(before: &Window, after: &Window, least: u64, chance: f64) -> bool {
+    let runs = |w: &Window| w.calls + w.errors;
+    runs(before) >= least.max(1)
+        && after.errors >= MIN_ERRORS
+        && error_share(after) - error_share(before) >= MIN_ERROR_RISE
+        && stats::proportions(before.errors, runs(before), after.errors, runs(after)) < chance
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@
 //! much ([`drift`]) is taken off before anything is said to be slower, and in the same way before it is said to be faster.
 //!
 //! The verdict, first match:
-//! 1. *Reverted* when a query fails significantly more often than before (an index can make writes fail: a row too wide for it).
+//! 1. *Reverted* when a query fails significantly more often than before, and the index can be why: it can make writes fail whose rows are
+//!    too wide for it or whose values its expressions cannot take, reads only when plans use it, and neither when the same happens to
+//!    queries that have nothing to do with the table.
 //! 2. *Reverted* when a cited query became slower and no cited query became faster.
 //! 3. *Reverted* when any queries became slower and the time lost since then exceeds the time saved. A write or an unconcerned
 //!    query that became slower alone does not outweigh an index that pays; that is what an index costs.
@@ -33,7 +35,7 @@ mod compare;
 mod schedule;
 mod stats;
 
-pub use compare::drift;
+pub use compare::{drift, fails_more_elsewhere};
 pub use schedule::{look_number, observation_s};
 
 use crate::histogram::Histogram;
@@ -150,6 +152,10 @@ pub struct Circumstances {
     pub updates: Option<Updates>,
     /// How many times as long as before everything takes, whatever the change did; 1 when that is not known. See [`drift`].
     pub drift: f64,
+    /// The index can make a write fail: by code in it, or by a value that is too long for an entry.
+    pub writes_may_fail: bool,
+    /// Queries that have nothing to do with the table fail more often too. See [`fails_more_elsewhere`].
+    pub all_fail: bool,
     /// Reads are compared with transactions of the same time that did not see the index, so the drift concerns writes only.
     pub beside_control: bool,
 }
@@ -164,6 +170,8 @@ impl Circumstances {
             scans: None,
             updates: None,
             drift: 1.0,
+            writes_may_fail: true,
+            all_fail: false,
             beside_control: false,
         }
     }
@@ -283,7 +291,9 @@ pub fn judge(measured: &[Measured], seen: &Circumstances, config: &Config) -> Ju
         .map(|m| {
             let chance = chance / of_role(m.role);
             let drift = if seen.beside_control && m.role != Role::Write { 1.0 } else { seen.drift };
-            compare(m, counts(m), [chance, chance * share], drift, config.max_regression)
+            let to_blame = !seen.all_fail && if m.role == Role::Write { seen.writes_may_fail } else { seen.scans != Some(0) };
+            let failing = to_blame.then_some(config.min_calls);
+            compare(m, counts(m), failing, [chance, chance * share], drift, config.max_regression)
         })
         .collect();
     let (mut saved_ms, mut lost_ms) = (0.0, 0.0);

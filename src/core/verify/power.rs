@@ -98,13 +98,12 @@ fn verdict(dice: &mut Dice, world: &World) -> Verdict {
         let controls: Vec<(Window, Window)> = controls_before.iter().cloned().zip(controls_after.iter().cloned()).collect();
         let rates: Vec<f64> = world.sources.iter().filter(|s| s.role == Role::Cited).map(|s| s.rate / 1800.0).collect();
         let seen = Circumstances {
-            watched_s: watched * 1800.0,
             observation_s: observation_s(&rates, CONFIG.min_calls, 1800.0, CONFIG.timeout_s),
             look: look_number(watched * 1800.0 + 1.0, 1800.0),
             scans: Some(10),
             updates: world.updates,
             drift: drift(&controls, CONFIG.min_calls),
-            beside_control: false,
+            ..Circumstances::after(watched * 1800.0)
         };
         match judge(&measured, &seen, &CONFIG).verdict {
             Verdict::Pending => {}

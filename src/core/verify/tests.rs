@@ -132,6 +132,25 @@ fn failures_are_not_waited_for_and_nothing_else_is_hurried() {
 }
 
 #[test]
+fn failures_that_are_not_the_index_s_are_not_blamed_on_it() {
+    let mut write = measured(2, Role::Write, around(1_000, 100), around(1_000, 70));
+    write.after.errors = 30;
+    let of = |m: &Measured, seen: Circumstances| judge(std::slice::from_ref(m), &seen, &config()).verdict;
+    let seen = Circumstances::after(60.0);
+    assert_eq!(of(&write, seen), Verdict::Reverted);
+    assert_eq!(of(&write, Circumstances { writes_may_fail: false, ..seen }), Verdict::Pending);
+    assert_eq!(of(&write, Circumstances { all_fail: true, ..seen }), Verdict::Pending);
+    let read = Measured { role: Role::Other, ..write.clone() };
+    assert_eq!(of(&read, Circumstances { scans: Some(3), ..seen }), Verdict::Reverted);
+    assert_eq!(of(&read, Circumstances { scans: Some(0), ..seen }), Verdict::Pending);
+    let rare = Measured { before: around(1_000, 3), ..write.clone() };
+    assert_eq!(of(&rare, seen), Verdict::Pending, "three calls say little of what was before");
+    assert!(fails_more_elsewhere(&[(write.before.clone(), write.after.clone())]));
+    assert!(!fails_more_elsewhere(&[(write.before.clone(), write.before.clone())]));
+    assert!(!fails_more_elsewhere(&[]));
+}
+
+#[test]
 fn what_no_plan_uses_is_neither_praised_nor_blamed_for_reads() {
     let slower = [measured(1, Role::Cited, around(1_000, 50), around(3_000, 50))];
     let faster = [measured(1, Role::Cited, around(3_000, 50), around(1_000, 50))];
