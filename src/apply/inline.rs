@@ -3,8 +3,7 @@
 use super::reconcile::Index;
 use crate::pg::error::Result;
 use crate::pg::role::RoleScope;
-use crate::pg::spi::SettingScope;
-use pgrx::Spi;
+use crate::pg::spi::{self, SettingScope};
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{quote_literal, quote_qualified_identifier};
 
@@ -15,10 +14,9 @@ use pgrx::spi::{quote_literal, quote_qualified_identifier};
 pub fn create(statement: &str, owner: Oid, tag: &str, schema: &str, name: &str) -> Result<()> {
     let _role = RoleScope::new(owner, false);
     let _path = SettingScope::safe_search_path();
-    Spi::run(statement)?;
+    spi::command(statement)?;
     let index = quote_qualified_identifier(schema, name);
-    Spi::run(&format!("COMMENT ON INDEX {index} IS {}", quote_literal(format!("indexpilot:{tag}"))))?;
-    Ok(())
+    spi::command(&format!("COMMENT ON INDEX {index} IS {}", quote_literal(format!("indexpilot:{tag}"))))
 }
 
 /// Analyses the table of an index on an expression, in the caller's transaction too.
@@ -28,5 +26,5 @@ pub fn create(statement: &str, owner: Oid, tag: &str, schema: &str, name: &str) 
 pub fn analyze(index: &Index) -> Result<()> {
     let _role = RoleScope::new(index.owner(), false);
     let _path = SettingScope::safe_search_path();
-    Ok(Spi::run(&super::analyze::statement(index))?)
+    spi::command(&super::analyze::statement(index))
 }

@@ -97,7 +97,7 @@ fn run_within(
     let check = || still.map_or(Ok(()), Still::so);
     let run_as = run_as.unwrap_or_else(role::current);
     let result = toplevel::run(&toplevel::Command { sql, run_as, comment, before: Some(&check), limit });
-    bgworker::set(c"lock_timeout", c"0");
+    bgworker::set(c"lock_timeout", bgworker::PATIENCE);
     let timed_out = time::own_timeout_fired();
     result.map_err(|error| {
         let class = classify(&error.sqlstate(), timed_out);

@@ -6,8 +6,8 @@
 //! # Safety
 //! The server alone calls the callbacks, in its main thread, with the arguments that their types promise.
 
-use super::compat;
 use super::error::{Error, Result};
+use super::{compat, setting};
 use pgrx::pg_sys::{self, PgTryBuilder};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -134,6 +134,10 @@ pub fn connect(database: Option<pg_sys::Oid>) {
     }
 }
 
+/// Longest wait of a process of ours for a lock, of a person's transaction on our tables or on his own: as long as it waits, its snapshot
+/// holds up VACUUM and everybody's concurrent builds, and others do not get their turn. What could not be done is tried again.
+pub const PATIENCE: &CStr = c"5s";
+
 /// Overrides what postgresql.conf, ALTER DATABASE and ALTER ROLE may have set, as AutoVacWorkerMain (autovacuum.c) does: our
 /// statements must neither be redirected by a search path nor be ended by limits that were meant for users.
 pub fn override_settings() {
@@ -141,7 +145,7 @@ pub fn override_settings() {
         (c"search_path", c"pg_catalog, pg_temp"),
         (c"zero_damaged_pages", c"off"),
         (c"statement_timeout", c"0"),
-        (c"lock_timeout", c"0"),
+        (c"lock_timeout", PATIENCE),
         (c"idle_in_transaction_session_timeout", c"0"),
         (c"default_transaction_isolation", c"read committed"),
         (c"default_transaction_read_only", c"off"),
@@ -161,7 +165,7 @@ pub fn override_settings() {
         set(name, value);
     }
     for (name, value) in [(c"transaction_timeout", c"0"), (c"pg_hint_plan.enable_hint", c"off")] {
-        if exists(name) {
+        if setting::exists(name) {
             set(name, value);
         }
     }
@@ -173,11 +177,6 @@ pub fn set(name: &CStr, value: &CStr) {
     unsafe {
         pg_sys::SetConfigOption(name.as_ptr(), value.as_ptr(), pg_sys::GucContext::PGC_SUSET, pg_sys::GucSource::PGC_S_OVERRIDE);
     }
-}
-
-fn exists(name: &CStr) -> bool {
-    // SAFETY: looks the name up and returns NULL when there is none.
-    unsafe { !pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() }
 }
 
 /// Reads postgresql.conf again when a SIGHUP asked for it.

@@ -9,7 +9,7 @@ use super::error::{Error, Kind, Result};
 use super::role::RoleScope;
 use super::spi::SettingScope;
 use super::time::TimeoutScope;
-use super::{access, analyse, compat, encoding, node, query, statement, subxact, trust};
+use super::{access, analyse, compat, encoding, node, query, setting, statement, subxact, trust};
 use indexpilot_core::model::RelId;
 use indexpilot_core::profile::FieldUse;
 use indexpilot_core::tenant::TenantSource;
@@ -111,6 +111,9 @@ pub(super) fn restricted<T>(role: pg_sys::Oid, path: &CStr, limit: Duration, f: 
         // Workers switch policies off for themselves, which would make an error of every table that has some.
         let _settings =
             SettingScope::new(&[(c"search_path", path), (c"row_security", c"on"), (c"lock_timeout", c"100ms"), (c"geqo", c"off")]);
+        // Hints in the text would bend the costs, and pg_hint_plan knows nothing of indexes that do not exist.
+        const HINTS: &CStr = c"pg_hint_plan.enable_hint";
+        let _hints = setting::exists(HINTS).then(|| SettingScope::new(&[(HINTS, c"off")]));
         let _trust = trust::Guard::new(role)?;
         let _role = RoleScope::new(role, true);
         let _timeout = TimeoutScope::new(limit);

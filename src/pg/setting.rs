@@ -13,6 +13,12 @@ pub fn read<T: GucValue>(setting: &GucSetting<T>) -> T {
     unsafe { T::from_raw(*setting.as_ptr()) }
 }
 
+/// There is a setting of this name.
+pub fn exists(name: &CStr) -> bool {
+    // SAFETY: looks the name up and returns NULL when there is none.
+    unsafe { !pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() }
+}
+
 /// Whether a text setting is set to something.
 #[inline]
 pub fn is_set(setting: &GucSetting<Option<CString>>) -> bool {

@@ -1,7 +1,8 @@
-//! Running HiGHS so that it can be cancelled: `statement_timeout`, a cancel request and a shutdown all reach it.
+//! Running HiGHS so that it can be cancelled: `statement_timeout`, a cancel request and a shutdown all reach it; and so that nobody waits
+//! for it: DROP DATABASE and ALTER DATABASE ... SET TABLESPACE want every process of the server to close its files (procsignal.c).
 //!
-//! good_lp has no callback, so the raw model is given one. HiGHS is C++: nothing may be raised through it. The callback only reads
-//! the flags that the signal handlers set and asks HiGHS to stop; the caller processes interrupts when the solver has returned.
+//! good_lp has no callback, so the raw model is given one. HiGHS is C++: nothing may be raised through it. The callback reads the flags
+//! that the signal handlers set and asks HiGHS to stop; the caller processes interrupts when the solver has returned.
 //!
 //! # Safety
 //! HiGHS alone calls the callback, while it solves, with pointers that are valid for the call.
@@ -25,6 +26,17 @@ pub fn interrupt_pending() -> bool {
     }
 }
 
+/// Answers a barrier of another process, if there is one. What goes wrong stops nobody: then it stays until interrupts are processed, and
+/// this is false.
+pub fn answer_barrier() -> bool {
+    // SAFETY: as above.
+    if unsafe { std::ptr::read_volatile(&raw const pg_sys::ProcSignalBarrierPending) } == 0 {
+        return true;
+    }
+    // SAFETY: closes files of this process; for places where interrupts may be processed, and errors are caught here.
+    std::panic::catch_unwind(|| unsafe { pg_sys::ProcessProcSignalBarrier() }).is_ok()
+}
+
 unsafe extern "C" fn poll(
     _kind: c_int,
     _message: *const c_char,
@@ -32,7 +44,7 @@ unsafe extern "C" fn poll(
     to_solver: *mut highs_sys::HighsCallbackDataIn,
     _data: *mut c_void,
 ) {
-    if !to_solver.is_null() && interrupt_pending() {
+    if !to_solver.is_null() && (!answer_barrier() || interrupt_pending()) {
         // SAFETY: HiGHS hands in a struct that lives for the call and reads it afterwards.
         unsafe { (*to_solver).user_interrupt = 1 };
     }

@@ -130,6 +130,25 @@ pub fn value<T: DeserializeOwned>(sql: &str, args: Value) -> Result<Option<T>> {
     }
 }
 
+/// A command of which the names are the user's, in the encoding of the database; as the current role.
+///
+/// # Errors
+/// Those of the server are raised.
+pub fn command(sql: &str) -> Result<()> {
+    let sql = encoding::to_server(sql).map_err(|_| Error::internal("statement contains a zero byte"))?;
+    // SAFETY: in a transaction; the text lives until the call returns, and an error ends the connection with its subtransaction.
+    let code = unsafe {
+        pg_sys::SPI_connect();
+        let code = pg_sys::SPI_execute(sql.as_ptr(), false, 0);
+        pg_sys::SPI_finish();
+        code
+    };
+    if code < 0 {
+        return Err(Error::internal(format!("SPI_execute returned {code}")));
+    }
+    Ok(())
+}
+
 /// A command without result; returns the number of rows it touched.
 pub fn execute(sql: &str, args: Value) -> Result<u64> {
     extension::require_same_version()?;

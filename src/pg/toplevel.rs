@@ -5,9 +5,9 @@
 //! as `exec_simple_query` (postgres.c) does it.
 
 use super::bgworker::{Identity, abort};
-use super::compat;
 use super::error::{Error, Result};
 use super::time::TimeoutScope;
+use super::{compat, encoding};
 use pgrx::pg_sys::{self, PgTryBuilder};
 use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
@@ -34,8 +34,9 @@ pub struct Command<'a> {
 /// An error comes back as a value once the transaction was rolled back; what the command had already committed stays, which is what
 /// reconciling is for. A termination does not come back: the process ends here.
 pub fn run(command: &Command<'_>) -> Result<()> {
-    let sql = CString::new(command.sql).map_err(|_| Error::internal("statement contains a zero byte"))?;
     let comment = command.comment.map(CString::new).transpose().map_err(|_| Error::internal("comment contains a zero byte"))?;
+    // The server reads it until the end.
+    let mut statement = None;
     let identity = Identity::current();
     // SAFETY: TopMemoryContext always exists. Parse and plan trees must outlive the commits in the middle of the command.
     let context = unsafe {
@@ -51,9 +52,14 @@ pub fn run(command: &Command<'_>) -> Result<()> {
         // SAFETY: the process is outside a transaction, as every caller between two transaction() calls is.
         unsafe {
             pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+        }
+        let sql = encoding::to_server(command.sql).map_err(|_| Error::internal("statement contains a zero byte"))?;
+        let sql: &CStr = statement.insert(sql);
+        // SAFETY: lives until it is taken back below.
+        unsafe {
             pg_sys::debug_query_string = sql.as_ptr();
             pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, sql.as_ptr());
-            pg_sys::StartTransactionCommand();
         }
         let _limit = TimeoutScope::new(command.limit);
         if let Some(before) = command.before {
@@ -61,7 +67,7 @@ pub fn run(command: &Command<'_>) -> Result<()> {
         }
         identity.switch_to(command.run_as);
         // SAFETY: in a transaction, with a context that lives until the end of this function.
-        unsafe { execute(&sql, comment.as_deref(), context)? };
+        unsafe { execute(sql, comment.as_deref(), context)? };
         // SAFETY: ends the transaction begun above, or the one that the command itself began after its last internal commit.
         unsafe { pg_sys::CommitTransactionCommand() };
         Ok(())

@@ -105,7 +105,7 @@ impl CostOracle for Oracle {
     }
 
     fn interrupted(&mut self) -> bool {
-        solver::interrupt_pending()
+        !solver::answer_barrier() || solver::interrupt_pending()
     }
 }
 

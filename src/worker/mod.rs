@@ -39,10 +39,6 @@ use std::time::{Duration, Instant};
 /// Longest wait for our processes to leave a database. The server itself waits five seconds for sessions to leave, after us.
 const LEAVE: Duration = Duration::from_secs(4);
 
-/// Longest wait of a worker for a lock, of a person's transaction on our tables or on his own: as long as it waits, its snapshot holds up
-/// VACUUM and everybody's concurrent builds, and other tables do not get their turn. The next visit tries again.
-const PATIENCE: &std::ffi::CStr = c"5s";
-
 /// Registers the launcher and everything that it needs. Only from `_PG_init`; does nothing unless the library is being preloaded.
 pub fn init() {
     if !bgworker::preloading() {
@@ -95,9 +91,7 @@ fn on_command(event: Event) {
 /// Has our processes leave a database and keeps them out of it until the transaction ends, whichever way.
 fn empty(database: Oid, dropped: bool) {
     let present = state::hold(database);
-    if dropped {
-        or_raise(visibility::clear_database(database));
-    }
+    // Before anything that may fail.
     xact::at_end(move |committed| {
         if committed && dropped {
             state::forget(database);
@@ -105,6 +99,9 @@ fn empty(database: Oid, dropped: bool) {
         }
         state::unhold(database);
     });
+    if dropped {
+        or_raise(visibility::clear_database(database));
+    }
     end(database, &present);
 }
 
@@ -155,8 +152,5 @@ fn enter(argument: pg_sys::Datum, role: Role) -> Option<Oid> {
     bgworker::accept_signals();
     bgworker::connect(Some(database));
     bgworker::override_settings();
-    if role == Role::Worker {
-        bgworker::set(c"lock_timeout", PATIENCE);
-    }
     (!bgworker::in_recovery()).then_some(database)
 }
