@@ -46,6 +46,8 @@ mod fault_server;
 mod guard;
 #[path = "cluster/health.rs"]
 mod health;
+#[path = "cluster/interplay.rs"]
+mod interplay;
 #[path = "cluster/life.rs"]
 mod life;
 #[path = "cluster/orders.rs"]

@@ -40,6 +40,10 @@ SELECT decision, reason FROM indexpilot.should_create_index('shop.orders', 'cust
 BEGIN;
 SELECT count(*) AS customers FROM shop.customers WHERE email = 'user7@example.org';
 SELECT indexpilot.capture_flush() > 0 AS flushed;
+SAVEPOINT s;
+SELECT indexpilot.disable_system('test');
+SELECT decision, index_name FROM indexpilot.analyze_and_create_indexes(tables => ARRAY['shop.customers'::regclass], storage_budget => 10000000, concurrently => false) WHERE decision = 'create';
+ROLLBACK TO s;
 SELECT decision, index_name FROM indexpilot.analyze_and_create_indexes(tables => ARRAY['shop.customers'::regclass], storage_budget => 10000000, concurrently => false) WHERE decision = 'create';
 SELECT count(*) AS there FROM pg_indexes WHERE schemaname = 'shop' AND indexname LIKE 'ip_customers%';
 ROLLBACK;

@@ -234,7 +234,7 @@ pub enum Step {
 /// | kind | state | absent | invalid | valid |
 /// |---|---|---|---|---|
 /// | create | building | retry or fail | remove, then retry or fail | built |
-/// | drop | building | done | retry or fail | retry or fail |
+/// | drop | building | done | retry, however often | retry or fail |
 /// | reindex | building | retry or fail | remove, then retry or fail | done |
 /// | create | built, verifying, kept | reverted | – | – |
 /// | create, reindex | failed, cancelled | – | remove | – |
@@ -248,6 +248,8 @@ pub fn reconcile(kind: Kind, state: State, on_disk: OnDisk, attempts: u32, max_a
             Step::Record(Event::Done)
         }
         (Kind::Create | Kind::Reindex, State::Building, OnDisk::Invalid) => Step::RemoveThen(again),
+        // No plan can use it any more, and only a build could bring it back.
+        (Kind::Drop, State::Building, OnDisk::Invalid) => Step::Record(Event::Retry),
         (_, State::Building, _) => Step::Record(again),
         (Kind::Create, State::Built | State::Verifying | State::Kept, OnDisk::Absent) => Step::Record(Event::Revert),
         (Kind::Create | Kind::Reindex, State::Failed | State::Cancelled, OnDisk::Invalid) => Step::Remove,

@@ -167,9 +167,13 @@ pub fn failure_class(sqlstate: &str) -> &'static str {
 /// What may be kept of a failure to plan a statement, for others to read. Messages about values and of users' functions quote data, so
 /// of those only SQLSTATE and class are kept.
 pub fn failure_text(sqlstate: &str, message: &str) -> String {
-    const ABOUT_NAMES: [&str; 6] = ["42", "0A", "53", "55", "57", "3F"];
-    let kept = ABOUT_NAMES.iter().any(|class| sqlstate.starts_with(class));
-    format!("{sqlstate}: {}", if kept { message } else { failure_class(sqlstate) })
+    format!("{sqlstate}: {}", if quotes_no_values(sqlstate) { message } else { failure_class(sqlstate) })
+}
+
+/// Messages of that SQLSTATE are about names, limits and the server, not about values in tables.
+pub fn quotes_no_values(sqlstate: &str) -> bool {
+    const CLASSES: [&str; 9] = ["42", "0A", "53", "54", "55", "57", "58", "3F", "40"];
+    CLASSES.iter().any(|class| sqlstate.starts_with(class))
 }
 
 #[cfg(test)]
@@ -192,6 +196,7 @@ mod tests {
             ("42P01", "42P01: m"),
             ("0A000", "0A000: m"),
             ("57014", "57014: m"),
+            ("54000", "54000: m"),
             ("55P03", "55P03: m"),
             ("22P02", "22P02: bad_value"),
             ("22012", "22012: bad_value"),

@@ -81,7 +81,11 @@ pub fn reads_all_stats() -> bool {
     has_privileges_of(pg_sys::Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS))
 }
 
-/// Name of the role that logged in, which no SET ROLE and no function changes.
+/// Who acts when no person has asked for it.
+pub const NOBODY: &str = "indexpilot";
+
+/// Name of the role that logged in, which no SET ROLE and no function changes. A role that is called [`NOBODY`] is given in quotes, since
+/// what it asks for is asked for by somebody.
 pub fn session() -> String {
     // SAFETY: GetSessionUserId reads a variable; with noerr the name is NULL for a role that was just dropped, else palloc'd.
     let name = unsafe { pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), true) };
@@ -89,5 +93,6 @@ pub fn session() -> String {
         return String::from("unknown");
     }
     // SAFETY: not NULL, so a NUL-terminated name.
-    unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy().into_owned()
+    let name = unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy().into_owned();
+    if name == NOBODY { format!("\"{name}\"") } else { name }
 }

@@ -208,7 +208,9 @@ fn reserve(entry: &Entry) -> Result<usize> {
     let found = {
         let _lock = LOCK.wait_lock(0, Mode::Exclusive);
         let free = |s: &Slot| s.key.load(Relaxed) == 0 && s.reserved.load(Relaxed) == 0;
-        let at = hidden.slots.iter().position(free);
+        let own = key(entry.database, entry.index);
+        // One that has the index already is kept from others by the lock of the index.
+        let at = hidden.slots.iter().position(|s| s.key.load(Relaxed) == own).or_else(|| hidden.slots.iter().position(free));
         if let Some(slot) = at.and_then(|at| hidden.slots.get(at)) {
             slot.reserved.store(1, Relaxed);
         }
@@ -219,6 +221,12 @@ fn reserve(entry: &Entry) -> Result<usize> {
             .detail(format!("A server can hide {SLOTS} indexes at a time; there is no room for index {}.", entry.index))
             .hint("SELECT indexpilot.show_index(index_id) FROM indexpilot.hidden_indexes WHERE ... shows some of them again.")
     })
+}
+
+/// One more index can be hidden, at this moment.
+pub fn has_room() -> bool {
+    let free = |s: &Slot| s.key.load(Relaxed) == 0 && s.reserved.load(Relaxed) == 0;
+    get().is_some_and(|hidden| hidden.slots.iter().any(free))
 }
 
 /// Has everybody see an index again, from the commit on. In a transaction that holds a lock on the table, if that still exists.

@@ -2,14 +2,16 @@
 //! state it starts from, so that two processes cannot both make it.
 
 use crate::pg::error::{Error, Kind, Result};
+pub use crate::pg::role::NOBODY;
 use crate::pg::spi;
 use indexpilot_core::apply::{self, Event, State};
 use indexpilot_core::model::Timestamp;
+use indexpilot_core::profile::quotes_no_values;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Actor of what no person asked for.
-pub const NOBODY: &str = "indexpilot";
+/// In place of a message that may quote values of a table.
+pub const NOT_KEPT: &str = "the message may quote values, and is in the server's log only";
 
 /// A row. Times are seconds since the Unix epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,7 +86,8 @@ pub struct New {
 }
 
 /// Queues an action and returns its id. When one of the same kind for the same index is queued, running or blocked already, that
-/// one's id is returned instead. The caller then calls `worker::wake_after_commit`.
+/// one's id is returned instead; what nobody had asked for, and a person asks for now, is that person's from then on. The caller then
+/// calls `worker::wake_after_commit`.
 pub fn enqueue(new: &New) -> Result<i64> {
     let sql = "INSERT INTO indexpilot.actions (kind, recommendation_id, reverts, table_id, table_schema, table_name, index_schema, \
                index_name, index_id, definition, statement, cause, actor, estimated_bytes) \
@@ -97,8 +100,19 @@ pub fn enqueue(new: &New) -> Result<i64> {
     if let Some(id) = spi::value(sql, new.clone())? {
         return Ok(id);
     }
-    let sql = "SELECT id FROM indexpilot.actions WHERE kind = $1->>'kind' AND index_schema = ($1->>'index_schema')::name \
-               AND index_name = ($1->>'index_name')::name AND state IN ('queued', 'observing', 'building', 'blocked')";
+    let there = "kind = $1->>'kind' AND index_schema = ($1->>'index_schema')::name AND index_name = ($1->>'index_name')::name";
+    let sql = format!(
+        "UPDATE indexpilot.actions SET actor = $1->>'actor', cause = $1->>'cause', not_before = clock_timestamp(), \
+           recommendation_id = coalesce(($1->>'recommendation_id')::bigint, recommendation_id) \
+         WHERE {there} AND state IN ('queued', 'blocked') AND actor = $1->>'nobody' AND actor <> $1->>'actor' RETURNING id"
+    );
+    let mut named = new.clone();
+    named["nobody"] = NOBODY.into();
+    if let Some(id) = spi::value(&sql, named)? {
+        return Ok(id);
+    }
+    let sql =
+        &format!("SELECT id FROM indexpilot.actions WHERE {there} AND state IN ('queued', 'observing', 'building', 'blocked')");
     spi::value(sql, new)?.ok_or_else(|| {
         Error::new(Kind::InUse, "an action for this index was just queued or finished by somebody else").hint("Try again.")
     })
@@ -159,7 +173,7 @@ pub fn is_due(id: i64) -> Result<bool> {
 
 /// Actions that were queued after a moment (seconds since the Unix epoch) and are not over, newest first.
 pub fn open_since(at: f64) -> Result<Vec<Action>> {
-    let open: Vec<&str> = State::ALL.iter().filter(|s| !s.settled()).map(|s| s.as_str()).collect();
+    let open: Vec<&str> = State::ALL.iter().filter(|s| !s.settled() || **s == State::Observing).map(|s| s.as_str()).collect();
     select(
         "a.queued_at > to_timestamp(($1->>'at')::float8) AND a.state IN (SELECT jsonb_array_elements_text($1->'open')) ORDER BY a.id DESC",
         json!({ "at": at.to_string().replace("inf", "Infinity"), "open": open }),
@@ -178,7 +192,9 @@ pub fn any_due() -> Result<bool> {
 
 /// The next action for the builder, if there is one.
 pub fn next_due() -> Result<Option<Action>> {
-    Ok(select(&format!("{DUE} ORDER BY (a.reverts IS NULL), a.not_before, a.id LIMIT 1"), json!({}))?.into_iter().next())
+    // Somebody who has cancelled one and not committed keeps it, and not the others, from its turn.
+    let due = format!("{DUE} ORDER BY (a.reverts IS NULL), a.not_before, a.id LIMIT 1 FOR UPDATE SKIP LOCKED");
+    Ok(select(&due, json!({}))?.into_iter().next())
 }
 
 /// Running actions whose last look is over; none of them has a process when the caller is the only builder.
@@ -229,18 +245,19 @@ pub fn set_index(id: i64, index_id: u32, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Why the last attempt failed.
+/// Why the last attempt failed. Whoever may see the action is not shown values of the table.
 pub fn set_error(id: i64, sqlstate: &str, message: &str) -> Result<()> {
+    let message = if quotes_no_values(sqlstate) { message } else { NOT_KEPT };
     let sql = "UPDATE indexpilot.actions SET error_sqlstate = $1->>'sqlstate', error_message = $1->>'message' \
                WHERE id = ($1->>'id')::bigint";
     spi::execute(sql, json!({ "id": id, "sqlstate": sqlstate, "message": message }))?;
     Ok(())
 }
 
-/// Not to be looked at for so many seconds, and why it waits or is blocked (`None` leaves what is there).
+/// Not to be looked at for so many seconds, and why it waits or is blocked (`None` leaves what is there). No process works on it.
 pub fn postpone(id: i64, seconds: f64, reason: Option<&str>, guard: Option<&Value>) -> Result<()> {
     let sql = "UPDATE indexpilot.actions SET not_before = clock_timestamp() + ($1->>'seconds')::float8 * interval '1 second', \
-               blocked_reason = coalesce($1->>'reason', blocked_reason), guard = coalesce(nullif($1->'guard', 'null'), guard) \
+               worker_pid = NULL, blocked_reason = coalesce($1->>'reason', blocked_reason), guard = coalesce(nullif($1->'guard', 'null'), guard) \
                WHERE id = ($1->>'id')::bigint";
     spi::execute(sql, json!({ "id": id, "seconds": seconds, "reason": reason, "guard": guard }))?;
     Ok(())

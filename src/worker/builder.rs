@@ -55,7 +55,9 @@ fn work() -> Result<()> {
                 action.kind.as_str(),
                 action.index_name
             );
-            outcome::conclude(&action, None)?;
+            if let Err(e) = outcome::conclude(&action, None) {
+                set_aside(&action, &e)?;
+            }
         }
     }
     remove_orphans()?;
@@ -66,19 +68,25 @@ fn work() -> Result<()> {
             break;
         }
         let Some(action) = transaction("indexpilot: looking for due actions", action::next_due)? else { break };
-        if let Err(e) = carry_out(&action).and_then(|()| if in_service()? { partitions::follow_after(&action) } else { Ok(()) }) {
-            // Whatever is wrong with this one must not keep the others from their turn.
-            pgrx::warning!("indexpilot: apply: action {} could not be looked at: {e}", action.id);
-            transaction("indexpilot: postponing an action", || {
-                action::set_error(action.id, &e.sqlstate(), &e.message)?;
-                action::postpone(action.id, AGAIN_S, Some(&e.to_string()), None)
-            })?;
+        if let Err(e) =
+            carry_out(&action).and_then(|started| if started && in_service()? { partitions::follow_after(&action) } else { Ok(()) })
+        {
+            set_aside(&action, &e)?;
         }
     }
     if in_service()? {
         attach::all()?;
     }
     Ok(())
+}
+
+/// Whatever is wrong with an action must not keep the others from their turn.
+fn set_aside(action: &Action, e: &Error) -> Result<()> {
+    pgrx::warning!("indexpilot: apply: action {} could not be looked at: {e}", action.id);
+    transaction("indexpilot: postponing an action", || {
+        action::set_error(action.id, &e.sqlstate(), &e.message)?;
+        action::postpone(action.id, AGAIN_S, Some(&e.to_string()), None)
+    })
 }
 
 fn in_service() -> Result<bool> {
@@ -129,9 +137,10 @@ struct Cleared {
     findings: serde_json::Value,
 }
 
-fn carry_out(action: &Action) -> Result<()> {
+/// False when it did not start: it waits, is blocked, or was given up.
+fn carry_out(action: &Action) -> Result<bool> {
     let reviewed = transaction("indexpilot: reviewing an action", || review(action))?;
-    let Some(Cleared { table, index, statement, findings }) = reviewed else { return Ok(()) };
+    let Some(Cleared { table, index, statement, findings }) = reviewed else { return Ok(false) };
     // The intent is committed before anything else happens.
     let started = transaction("indexpilot: starting an action", || {
         if !lock::try_for_session(lock::Own::Table(action.table_id)) {
@@ -160,7 +169,8 @@ fn carry_out(action: &Action) -> Result<()> {
             Ok(databases::has_extension() && action::get(action.id)?.is_some_and(|now| now.tag == action.tag))
         })?;
         if !there {
-            return clear_up_for_nobody(action);
+            clear_up_for_nobody(action)?;
+            return Ok(true);
         }
         if outcome.is_ok() && action.kind == Kind::Create {
             // Before anything that takes time: until then every transaction sees the index.
@@ -181,7 +191,8 @@ fn carry_out(action: &Action) -> Result<()> {
     transaction("indexpilot: releasing the table", || {
         lock::release(lock::Own::Table(action.table_id));
         Ok(())
-    })
+    })?;
+    Ok(started)
 }
 
 /// The extension was dropped during the command, and the action with it. A usable index belongs to the user now; what cannot be used goes.
@@ -259,8 +270,7 @@ fn review(action: &Action) -> Result<Option<Cleared>> {
         (Kind::Reindex, None) => return give_up(action, "the index does not exist any more"),
         (Kind::Drop, None) => action.statement.clone(),
     };
-    let index_bytes = index.as_ref().map(|i| i.bytes);
-    let findings = safeguard::review(action, &table, index_bytes)?;
+    let findings = safeguard::review(action, &table, index.as_ref())?;
     let document = serde_json::to_value(&findings)?;
     let why = guard::decisive(&findings).map(|f| format!("{}: {}", f.rule, f.detail)).unwrap_or_default();
     match guard::outcome(&findings) {

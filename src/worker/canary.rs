@@ -35,6 +35,13 @@ pub fn begin(action: &Action, index: &Index) -> Result<()> {
     if rows::get(index.oid)?.is_some() {
         return Ok(());
     }
+    if !visibility::has_room() {
+        pgrx::warning!(
+            "indexpilot: trial: as many indexes are hidden as can be, so index \"{}\" is seen by all",
+            target.index_name
+        );
+        return Ok(());
+    }
     // Those that run at a time share the arms.
     let percent = running.first().map_or(percent, |t| t.percent);
     let id = comparison::begin(&target, None, CANARY, percent, Some(action.id), &action.actor)?;

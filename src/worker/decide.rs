@@ -6,7 +6,7 @@ use crate::apply::reconcile;
 use crate::apply::{self, facts};
 use crate::pg::error::{Error, Kind, Result};
 use crate::pg::{bgworker, catalog, database, role, time};
-use crate::store::action::{self, New};
+use crate::store::action::{self, Action, New};
 use crate::store::analysis::{self, Recommendation};
 use crate::store::log::{self, Logged, Mutation};
 use crate::store::{genome, protection};
@@ -94,6 +94,11 @@ pub fn build_now(r: &Recommendation) -> Result<Option<i64>> {
             format!("table \"{}.{}\" does not exist any more", r.table_schema, r.table_name),
         ));
     }
+    if let Some(objection) = safeguard::objection_inline(r.table_id, r.estimated_bytes.max(0) as u64)? {
+        return Err(Error::new(Kind::Prerequisite, "a guard rule objects to building the index now")
+            .detail(objection)
+            .hint("Leave out concurrently => false, and the index is built as soon as the rule allows it."));
+    }
     let ids = enqueue(r, &format!("recommendation {} (concurrently => false)", r.id), &role::session())?;
     for id in &ids {
         build_inline(*id, r)?;
@@ -164,13 +169,30 @@ pub fn cancel(id: i64) -> Result<bool> {
             .hint("SELECT id, state, statement FROM indexpilot.actions ORDER BY id DESC."));
     };
     match a.state {
+        State::Queued | State::Observing | State::Blocked | State::Building if half_dropped(&a)? => Err(past_return(&a.index_name)),
         State::Queued | State::Observing | State::Blocked => {
             outcome::record(&a, Event::Cancel, None, None, None)?;
             Ok(true)
         }
-        State::Building => outcome::interrupt(a.worker_pid),
+        State::Building => match outcome::interrupt(a.worker_pid)? {
+            true => Ok(true),
+            false => Err(Error::new(Kind::InUse, format!("action {id} is being cleared up after"))
+                .detail("Its process has ended, and the builder looks at what it left.")
+                .hint("Try again.")),
+        },
         _ => Ok(false),
     }
+}
+
+/// The drop has begun: no plan can use the index any more.
+pub(super) fn half_dropped(a: &Action) -> Result<bool> {
+    Ok(a.kind == ActionKind::Drop && a.index_id.map(reconcile::by_oid).transpose()?.flatten().is_some_and(|i| !i.valid))
+}
+
+pub(super) fn past_return(index: &str) -> Error {
+    Error::new(Kind::Prerequisite, format!("the drop of index \"{index}\" has begun and cannot be called off"))
+        .detail("The index is not maintained for plans any more; only a build brings it back.")
+        .hint("CALL indexpilot.wait_for_actions(), then SELECT indexpilot.rollback(id) of the mutation drop_index.")
 }
 
 /// What a rollback of a mutation means.

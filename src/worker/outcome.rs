@@ -13,6 +13,7 @@ use crate::store::guard as noted;
 use crate::store::log::{self, Mutation};
 use crate::store::{managed, verification};
 use indexpilot_core::apply::{Event, Kind, OnDisk, State, Step, backoff_s};
+use indexpilot_core::profile::quotes_no_values;
 use serde_json::{Value, json};
 
 /// Seconds until a removal that failed is tried again.
@@ -67,7 +68,8 @@ pub fn conclude(action: &Action, attempt: Option<Attempt>) -> Result<()> {
             if let (Some(stop), Event::Retry | Event::Fail) = (&stop, event) {
                 return transaction("indexpilot: postponing an action", || defer(action, stop, seconds));
             }
-            let event = by_class(event, failure.as_ref());
+            let half_dropped = action.kind == Kind::Drop && look.on_disk == OnDisk::Invalid;
+            let event = if half_dropped { event } else { by_class(event, failure.as_ref()) };
             let analyzed = match (event, &look.index) {
                 (Event::Built, Some(index)) => analyze(index)?,
                 _ => None,
@@ -155,8 +157,13 @@ fn by_class(event: Event, failure: Option<&Failure>) -> Event {
     }
 }
 
+/// For others to read.
 fn reason(failure: Option<&Failure>) -> String {
-    failure.map_or_else(|| "it was left unusable".to_owned(), |f| f.error.to_string())
+    match failure.map(|f| &f.error) {
+        None => "it was left unusable".to_owned(),
+        Some(e) if quotes_no_values(&e.sqlstate()) => e.to_string(),
+        Some(e) => format!("{}: {}", e.sqlstate(), action::NOT_KEPT),
+    }
 }
 
 /// In a transaction.
@@ -164,6 +171,8 @@ fn look(action: &Action) -> Result<Look> {
     match action.kind {
         Kind::Create => {
             let mut found = reconcile::tagged(&action.tag)?;
+            // CREATE TABLE ... LIKE copies comments, also of an index that is not finished.
+            found.retain(|i| i.table_id == action.table_id || !i.valid);
             if found.len() > 1 {
                 // Somebody copied the comment, which must not make us take another index for ours.
                 found.retain(|i| i.name == action.index_name);
@@ -269,6 +278,7 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
         _ => {}
     }
     let bytes = index.map(|i| i.bytes);
+    let shown = failure.map(|f| &f.error).filter(|e| quotes_no_values(&e.sqlstate()));
     log::append(&Mutation {
         undo,
         after: (event == Event::Built).then(|| json!({ "definition": action.definition, "bytes": bytes })),
@@ -278,8 +288,8 @@ pub fn record(action: &Action, event: Event, index: Option<&Index>, failure: Opt
             "seconds": seconds,
             "bytes": bytes,
             "sqlstate": failure.map(|f| f.error.sqlstate()),
-            "message": failure.map(|f| &f.error.message),
-            "detail": failure.and_then(|f| f.error.detail.as_ref()),
+            "message": shown.map(|e| &e.message),
+            "detail": shown.and_then(|e| e.detail.as_ref()),
             "retry_in_s": (event == Event::Retry).then_some(again),
         }),
         ..about(action, mutation)

@@ -3,27 +3,28 @@
 
 use super::outcome;
 use crate::apply::facts::{self, Table};
+use crate::apply::reconcile::Index;
 use crate::pg::bgworker::transaction;
 use crate::pg::error::Result;
 use crate::pg::load;
 use crate::store::action::{self, Action};
 use crate::store::analysis::Recommendation;
 use crate::store::guard::{self as noted, History};
-use crate::store::managed;
+use crate::store::{managed, protection};
 use crate::{guc, pg};
 use indexpilot_core::apply::{Kind, State};
 use indexpilot_core::guard::{self, Config, Facts, Finding, Verdict};
 
 /// What the rules say of an action now. In a transaction of the builder, which alone counts.
-pub fn review(action: &Action, table: &Table, index_bytes: Option<u64>) -> Result<Vec<Finding>> {
+pub fn review(action: &Action, table: &Table, index: Option<&Index>) -> Result<Vec<Finding>> {
     let config = config();
-    let facts = facts_of(action, table, index_bytes, &config)?;
+    let facts = facts_of(action, table, index, &config)?;
     let findings = guard::review(&facts, &config);
     noted::count(action.id, &findings, guard::overloaded(&facts, &config))?;
     Ok(findings)
 }
 
-fn facts_of(action: &Action, table: &Table, index_bytes: Option<u64>, config: &Config) -> Result<Facts> {
+fn facts_of(action: &Action, table: &Table, index: Option<&Index>, config: &Config) -> Result<Facts> {
     let history = noted::history(&noted::Subject {
         table_id: action.table_id,
         definition: &action.definition,
@@ -32,13 +33,16 @@ fn facts_of(action: &Action, table: &Table, index_bytes: Option<u64>, config: &C
         index_name: &action.index_name,
         recommendation_id: action.recommendation_id,
     })?;
+    // Found by its tag, it may have another name than the action says.
+    let protected = history.protected || index.map(|i| protection::is_protected(i.oid)).transpose()?.unwrap_or(false);
     let around = facts::surroundings(action.table_id)?;
     let managed = managed::sum()?;
     // Whoever works on the table may have it locked, and then the rule for that speaks.
     let sizes = if around.running_ddl.is_none() { facts::sizes(action.table_id)? } else { facts::Sizes::default() };
     // A rebuild needs what the index takes; what is built again, what it took.
-    let estimated_bytes = action.estimated_bytes.or(index_bytes).or(history.built_bytes).unwrap_or(0);
+    let estimated_bytes = action.estimated_bytes.or(index.map(|i| i.bytes)).or(history.built_bytes).unwrap_or(0);
     Ok(Facts {
+        protected,
         explicit: action.explicit(),
         reverts: action.reverts.is_some(),
         local_time: local_time(config)?,
@@ -91,13 +95,26 @@ fn local_time(config: &Config) -> Result<Option<guard::LocalTime>> {
 /// locks. In a transaction.
 pub fn objection(table_id: u32) -> Result<Option<String>> {
     let config = config();
+    let facts = around(table_id, &config)?;
+    Ok(guard::decisive(&guard::review(&facts, &config)).map(|f| format!("{}: {}", f.rule, f.detail)))
+}
+
+/// The same of a build inside the caller's transaction, which waits for no old transaction and takes so many bytes.
+pub fn objection_inline(table_id: u32, estimated_bytes: u64) -> Result<Option<String>> {
+    let config = config();
+    let free_bytes = facts::free_bytes(table_id)?;
+    let facts = Facts { oldest_transaction_s: None, estimated_bytes, free_bytes, ..around(table_id, &config)? };
+    Ok(guard::decisive(&guard::review(&facts, &config)).map(|f| format!("{}: {}", f.rule, f.detail)))
+}
+
+fn around(table_id: u32, config: &Config) -> Result<Facts> {
     let history = noted::history(&noted::Subject { table_id, ..noted::Subject::default() })?;
     let around = facts::surroundings(table_id)?;
-    let facts = Facts {
+    Ok(Facts {
         explicit: true,
         disabled: history.disabled,
         overloaded_s_ago: history.overloaded_s_ago,
-        local_time: local_time(&config)?,
+        local_time: local_time(config)?,
         load_per_core: load::per_core(),
         oldest_transaction_s: around.oldest_transaction_s,
         prepared_on_table: around.prepared_on_table,
@@ -106,8 +123,7 @@ pub fn objection(table_id: u32) -> Result<Option<String>> {
         wraparound_vacuum: around.wraparound_vacuum,
         replica_lag_bytes: around.replica_lag_bytes,
         ..Facts::new(Kind::Create, around.server_version)
-    };
-    Ok(guard::decisive(&guard::review(&facts, &config)).map(|f| format!("{}: {}", f.rule, f.detail)))
+    })
 }
 
 /// Indexes that the same decision adds.

@@ -15,7 +15,7 @@ use crate::store::action::Action;
 use crate::store::log::{self, Mutation};
 use crate::store::trial::{self, Target, Terms, Trial};
 use crate::store::{action, protection};
-use crate::worker::{canary, outcome};
+use crate::worker::{canary, decide, outcome};
 use indexpilot_core::apply::{Event, State};
 use indexpilot_core::trial::{Arm, Share};
 use pgrx::pg_sys::Oid;
@@ -101,6 +101,11 @@ pub fn show(index: u32, reason: Option<&str>) -> Result<Option<i64>> {
         // It was hidden before somebody wanted it dropped.
         None => action::drop_of(index)?,
     };
+    if let Some(drop) = &drop
+        && decide::half_dropped(drop)?
+    {
+        return Err(decide::past_return(&row.index_name));
+    }
     if let Some(drop) = drop.as_ref().filter(|d| d.state == State::Building) {
         return Err(Error::new(Kind::InUse, format!("index \"{}\" is being dropped", row.index_name))
             .hint(format!("SELECT indexpilot.cancel({}).", drop.id)));
