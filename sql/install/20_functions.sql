@@ -10,7 +10,7 @@ RETURNS TABLE (recommendation_id bigint, action_id bigint, table_name text, inde
     saved_ms_per_hour double precision, write_ms_per_hour double precision)
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'analyze_and_create_indexes_wrapper';
 COMMENT ON FUNCTION analyze_and_create_indexes(boolean, pg_catalog.regclass[], text, bigint, boolean) IS
-'Analyses the captured workload, decides which indexes pay and queues them; building starts when the caller''s transaction commits. dry_run: decide only. tables: only these. tenant_id: only what this tenant ran. storage_budget: bytes, instead of indexpilot.select_storage_budget. concurrently => false builds at once inside the caller''s transaction, which blocks writes to the tables';
+'Analyses the captured workload, decides which indexes pay and queues them; building starts when the caller''s transaction commits. dry_run: decide only. tables: only these, NULL for all. tenant_id: only what this tenant ran. storage_budget: bytes, instead of indexpilot.select_storage_budget. concurrently => false builds at once inside the caller''s transaction, which blocks writes to the tables';
 
 CREATE FUNCTION advise(
     queries text[], weights double precision[] DEFAULT NULL, storage_budget bigint DEFAULT NULL, max_columns integer DEFAULT NULL,
