@@ -291,8 +291,8 @@ COMMENT ON TABLE recommendations IS 'Every index that was considered: recommende
 COMMENT ON COLUMN recommendations.id IS 'Number of the decision, for explain_decision(), approve() and reject()';
 COMMENT ON COLUMN recommendations.analysis_id IS 'Run that made it';
 COMMENT ON COLUMN recommendations.created_at IS 'When it was made';
-COMMENT ON COLUMN recommendations.state IS 'proposed, approved, rejected (by a person), applied (an action exists), not_recommended';
-COMMENT ON COLUMN recommendations.reason IS 'Reason code, such as gain, budget, rarely_used, not_expressed, no_gain';
+COMMENT ON COLUMN recommendations.state IS 'proposed, approved, rejected (by the person in decided_by, or by a guard rule where that is NULL), applied (an action exists), not_recommended';
+COMMENT ON COLUMN recommendations.reason IS 'Reason code, such as gain, budget, rarely_used, not_expressed, no_gain, rejected_before (a person turned the same index down)';
 COMMENT ON COLUMN recommendations.reason_detail IS 'The reason in words, with figures';
 COMMENT ON COLUMN recommendations.table_id IS 'OID of the table';
 COMMENT ON COLUMN recommendations.table_schema IS 'Schema of the table at that time';
@@ -310,7 +310,7 @@ COMMENT ON COLUMN recommendations.write_ms_per_hour IS 'Execution time it is exp
 COMMENT ON COLUMN recommendations.workload_ids IS 'Templates that use it';
 COMMENT ON COLUMN recommendations.details IS 'Per query: cost before and after, and what else was weighed';
 COMMENT ON COLUMN recommendations.guard IS 'Findings of the guard rules at that time';
-COMMENT ON COLUMN recommendations.decided_by IS 'Role that approved or rejected it';
+COMMENT ON COLUMN recommendations.decided_by IS 'Role that approved, rejected or queued it; NULL when nobody did';
 COMMENT ON COLUMN recommendations.decided_at IS 'When it was approved or rejected';
 
 -- ----------------------------------------------------------------------------------------------------------------- apply

@@ -35,11 +35,11 @@ COMMENT ON FUNCTION explain_decision(bigint) IS
 
 CREATE FUNCTION approve(id bigint) RETURNS bigint
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'approve_wrapper';
-COMMENT ON FUNCTION approve(bigint) IS 'Queues the action of a proposed decision, on a partitioned table one for each partition, and returns its number or the first; building starts when the transaction commits';
+COMMENT ON FUNCTION approve(bigint) IS 'Queues the action of a proposed decision, or of one that reject() turned down, on a partitioned table one for each partition, and returns its number or the first; building starts when the transaction commits';
 
 CREATE FUNCTION reject(id bigint, reason text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'reject_wrapper';
-COMMENT ON FUNCTION reject(bigint, text) IS 'Turns a proposed decision down';
+COMMENT ON FUNCTION reject(bigint, text) IS 'Turns a proposed decision down: the same index is not proposed again until approve() is called for that decision';
 
 -- ------------------------------------------------------------------------------------------------------------------- actions
 CREATE FUNCTION cancel(action_id bigint) RETURNS boolean

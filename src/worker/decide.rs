@@ -18,14 +18,26 @@ use pgrx::spi::quote_qualified_identifier;
 use serde_json::json;
 use std::collections::BTreeMap;
 
+/// Reason of a decision on an index that a person has turned down.
+const REJECTED_BEFORE: &str = "rejected_before";
+
 /// Reviews every proposed index; a refusal turns the proposal into a rejected decision with the rule as its reason. What only time
-/// cures is looked at again by the builder.
+/// cures is looked at again by the builder. What a person turned down comes back only when a person wants it.
 pub fn guard(drawn: &mut [Drawn]) -> Result<()> {
     let config = safeguard::config();
     let mut added: BTreeMap<u32, safeguard::Added> = BTreeMap::new();
     let mut in_all = safeguard::Added::default();
     for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
         let r = &mut d.recommendation;
+        if let Some(earlier) = analysis::turned_down(r.table_id, &r.definition)? {
+            r.state = "rejected".into();
+            r.reason = REJECTED_BEFORE.into();
+            r.reason_detail = format!(
+                "{} turned it down on {} (decision {}, which approve() takes back); without that: {}",
+                earlier.by, earlier.on, earlier.id, r.reason_detail
+            );
+            continue;
+        }
         let Some(table) = facts::table(r.table_id)? else { continue };
         let on_table = added.entry(r.table_id).or_default();
         let findings = guard::review(&safeguard::lasting(r, &table, on_table, &in_all)?, &config);
@@ -120,10 +132,12 @@ fn build_inline(id: i64, r: &Recommendation) -> Result<()> {
     outcome::record(&started, Event::Built, index.as_ref(), None, Some(time::now() - begun))
 }
 
-/// Queues a proposed decision.
+/// Queues a proposed decision, or one that a person has turned down before.
 pub fn approve(id: i64) -> Result<i64> {
     let Some(r) = analysis::get(id)? else { return Err(explain::unknown(id)) };
-    require_open(&r, "approved")?;
+    if r.state != "rejected" || r.decided_by.is_none() {
+        require_open(&r, "approved")?;
+    }
     let ids = enqueue(&r, &format!("recommendation {id}, approved"), &role::session())?;
     ids.first().copied().ok_or_else(|| {
         Error::new(Kind::Prerequisite, format!("decision {id} has nothing to do"))
@@ -131,7 +145,7 @@ pub fn approve(id: i64) -> Result<i64> {
     })
 }
 
-/// Turns a proposed decision down.
+/// Turns a proposed decision down, for the analyses to come too.
 pub fn reject(id: i64, reason: Option<&str>) -> Result<()> {
     let Some(r) = analysis::get(id)? else { return Err(explain::unknown(id)) };
     require_open(&r, "rejected")?;

@@ -638,3 +638,20 @@ fn health_and_status_tell_the_truth() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_persons_word_outlives_that_of_a_rule() -> Result<()> {
+    let cluster = cluster("guard-word", |b| b)?;
+    let mut db = connect(&cluster)?;
+    db.batch_execute(
+        "WITH a AS (INSERT INTO indexpilot.analyses (started_at, cause) VALUES (now() - interval '1 year', 'call') RETURNING id) \
+         INSERT INTO indexpilot.recommendations (analysis_id, state, reason, reason_detail, table_id, table_schema, table_name, columns, \
+                definition, index_def, decided_by) \
+         SELECT a.id, r.state, r.reason, '', 'goods'::regclass, 'public', 'goods', '{price}', '', '{}', r.decided_by \
+           FROM a, (VALUES ('not_recommended', 'no_gain', NULL::name), ('rejected', 'cooldown', NULL), ('rejected', 'gain', 'postgres')) \
+                   AS r(state, reason, decided_by)",
+    )?;
+    let left = "SELECT string_agg(reason, ', ') FROM indexpilot.recommendations";
+    poll_until(LIMIT, "old decisions to be forgotten", || Ok(text(&mut db, left)? == "gain"))?;
+    Ok(())
+}
