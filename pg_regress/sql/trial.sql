@@ -91,6 +91,16 @@ SELECT indexpilot.end_trial(:trial);
 SELECT index_name, state, reason ~ '^trial [0-9]+ did not keep it$' AS says_why FROM indexpilot.hidden_indexes;
 SELECT outcome ~ 'keeping a$' AS ended FROM indexpilot.trials;
 SELECT count(*) AS measured FROM indexpilot.trial_report(:trial);
+-- under the names of what it logs itself, nobody else logs: all that are there by now
+CREATE FUNCTION pg_temp.takes(event text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM indexpilot.log_audit_event(event, 'test');
+    RETURN true;
+EXCEPTION WHEN invalid_parameter_value THEN RETURN false;
+END $$;
+SELECT m.mutation AS taken FROM (SELECT DISTINCT mutation FROM indexpilot.mutation_log) m WHERE pg_temp.takes(m.mutation);
+SELECT pg_temp.takes('deploy') AS free;
+SELECT indexpilot.log_audit_event('rollback', 'test');
 DROP TABLE shop.seen, shop.parts;
 DROP OWNED BY trial_stranger;
 DROP ROLE trial_stranger;

@@ -114,7 +114,7 @@ COMMENT ON FUNCTION get_tenant_fields(text) IS 'Every field of the genome and wh
 -- ----------------------------------------------------------------------------------------------------------------------- log
 CREATE FUNCTION log_audit_event(event text, cause text, details jsonb DEFAULT '{}', table_name pg_catalog.regclass DEFAULT NULL)
 RETURNS bigint LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'log_audit_event_wrapper';
-COMMENT ON FUNCTION log_audit_event(text, text, jsonb, pg_catalog.regclass) IS 'Writes a row of one''s own into mutation_log; returns its number';
+COMMENT ON FUNCTION log_audit_event(text, text, jsonb, pg_catalog.regclass) IS 'Writes a row of one''s own into mutation_log; returns its number. event: any name but those under which IndexPilot itself logs';
 
 CREATE FUNCTION get_recent_mutations(max_rows integer DEFAULT 50, table_name pg_catalog.regclass DEFAULT NULL)
 RETURNS SETOF indexpilot.mutation_log

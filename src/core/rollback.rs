@@ -3,6 +3,37 @@
 
 use std::collections::BTreeMap;
 
+/// Every kind of mutation that IndexPilot logs itself. What it logged is read again, to take it back among other things, so nobody
+/// else may log under these names.
+pub const MUTATIONS: [&str; 26] = [
+    "action_blocked",
+    "action_cancelled",
+    "action_failed",
+    "action_interrupted",
+    "action_retried",
+    "analyze_table",
+    "attach_index",
+    "attach_index_failed",
+    "bootstrap_genome",
+    "create_index",
+    "disable_field",
+    "disable_system",
+    "drop_index",
+    "enable_field",
+    "enable_system",
+    "end_trial",
+    "hide_index",
+    "initialize_tenant",
+    "keep_index",
+    "reindex_index",
+    "reject_recommendation",
+    "remove_unusable_index",
+    "revert_index",
+    "rollback",
+    "show_index",
+    "start_trial",
+];
+
 /// A change in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -133,6 +164,16 @@ mod tests {
             change(5, "hide_index", "c"),
         ]);
         assert_eq!(steps, [step(&[5]), step(&[4]), step(&[3]), step(&[1])]);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_ours_alone() {
+        for kind in
+            ["create_index", "drop_index", "hide_index", "show_index", "enable_field", "disable_field", "enable_system", "rollback"]
+        {
+            assert!(MUTATIONS.contains(&kind), "{kind}");
+        }
+        assert!(MUTATIONS.is_sorted());
     }
 
     #[test]
