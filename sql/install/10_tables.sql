@@ -351,6 +351,7 @@ CREATE TABLE actions (
 CREATE UNIQUE INDEX actions_one_running_per_table ON actions (table_id) WHERE state = 'building';
 CREATE UNIQUE INDEX actions_one_live_per_index ON actions (kind, index_schema, index_name) WHERE state IN ('queued', 'observing', 'building', 'blocked');
 CREATE INDEX actions_state ON actions (state);
+CREATE INDEX actions_recommendation ON actions (recommendation_id);
 COMMENT ON TABLE actions IS 'What was, is and will be done to indexes; the intent is committed here before any DDL';
 COMMENT ON COLUMN actions.id IS 'Number of the action, for cancel()';
 COMMENT ON COLUMN actions.tag IS 'Tag that the index carries in its comment (indexpilot:<tag>), by which it is known after a rename, a rebuild or a restore';
@@ -441,6 +442,8 @@ CREATE TABLE verifications (
     p_value       double precision
 );
 CREATE INDEX verifications_action ON verifications (action_id);
+-- A template that goes is looked for here.
+CREATE INDEX verifications_workload ON verifications (workload_id);
 COMMENT ON TABLE verifications IS 'What was measured before and after an index appeared, and the verdict';
 COMMENT ON COLUMN verifications.id IS 'Number of the measurement';
 COMMENT ON COLUMN verifications.action_id IS 'Action that is judged';
