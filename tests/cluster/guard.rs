@@ -655,3 +655,17 @@ fn a_persons_word_outlives_that_of_a_rule() -> Result<()> {
     poll_until(LIMIT, "old decisions to be forgotten", || Ok(text(&mut db, left)? == "gain"))?;
     Ok(())
 }
+
+#[test]
+fn a_replica_that_has_a_replica_estimates_too() -> Result<()> {
+    let cluster = cluster("guard-cascade", |b| b)?;
+    let standby = cluster.standby("guard-cascade-1")?;
+    let _last = standby.standby("guard-cascade-2")?;
+    let mut db = connect(&standby)?;
+    poll_until(LIMIT, "the last one to report", || {
+        Ok(number(&mut db, "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn IS NOT NULL")? == 1)
+    })?;
+    let estimates = "SELECT count(*) FROM indexpilot.estimate_build_cost('CREATE INDEX ON goods (price)')";
+    assert_eq!(number(&mut db, estimates)?, 2);
+    Ok(())
+}
