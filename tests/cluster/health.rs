@@ -287,3 +287,21 @@ fn databases_that_there_is_no_room_to_capture_are_told() -> Result<()> {
     assert_eq!(figure(&mut rest[0], "capture_databases_left_out")?, "1");
     Ok(())
 }
+
+#[test]
+fn every_database_has_its_turn() -> Result<()> {
+    // All visits together take far longer than the interval.
+    let cluster = Cluster::build("health-turns")
+        .setting("indexpilot.mode", "observe")
+        .setting("indexpilot.worker_interval", "100ms")
+        .setting("autovacuum", "off")
+        .start()?;
+    let mut admin = connect(&cluster)?;
+    admin.batch_execute("CREATE DATABASE pattern IS_TEMPLATE true")?;
+    cluster.connect("pattern", "postgres")?.batch_execute("CREATE EXTENSION indexpilot")?;
+    for n in 1..=24 {
+        admin.batch_execute(&format!("CREATE DATABASE many{n} TEMPLATE pattern STRATEGY file_copy"))?;
+    }
+    let mut db = cluster.connect("many1", "postgres")?;
+    poll_until(LIMIT, "all of them to be visited", || Ok(figure(&mut db, "capture_databases")? == "24 of 64"))
+}
