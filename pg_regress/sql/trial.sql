@@ -57,6 +57,16 @@ SELECT indexpilot.show_index('shop.parts1_a_idx') > 0 AS shown;
 SELECT indexpilot.protect('shop.seen_a');
 SELECT indexpilot.hide_index('shop.seen_a');
 SELECT indexpilot.unprotect('shop.seen_a');
+-- protecting is logged when it changes something, and can be taken back
+SELECT indexpilot.unprotect('shop.seen_a') AS again;
+SELECT indexpilot.protect('shop.seen_a'), indexpilot.protect('shop.seen_a');
+SELECT id AS protected FROM indexpilot.mutation_log WHERE mutation = 'protect_index' ORDER BY id DESC LIMIT 1 \gset
+SELECT * FROM indexpilot.rollback_preview(:protected);
+SELECT indexpilot.rollback(:protected) > 0 AS taken_back;
+SELECT mutation, cause ~ '^rollback of mutation' AS by_rollback, actor = session_user AS by_me, table_name, index_name, undo, undone_by IS NOT NULL AS undone
+  FROM indexpilot.mutation_log WHERE mutation ~ 'protect_index' ORDER BY id;
+SELECT indexpilot.unprotect('shop.seen_a') AS still;
+SELECT count(*) AS back_in_time FROM indexpilot.rollback_to_preview('-infinity') WHERE effect ~ 'protected';
 BEGIN READ ONLY;
 SELECT indexpilot.hide_index('shop.seen_a');
 ROLLBACK;

@@ -162,6 +162,38 @@ pub fn reject(id: i64, reason: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Protects an index; logged unless it was protected already.
+pub fn protect(index: u32, cause: &str) -> Result<()> {
+    let before = protection::is_protected(index)?;
+    protection::protect(index)?;
+    if before { Ok(()) } else { log_protection(index, true, cause) }
+}
+
+/// Takes the protection back; `false` when there was none.
+pub fn unprotect(index: u32, cause: &str) -> Result<bool> {
+    let was = protection::unprotect(index)?;
+    if was {
+        log_protection(index, false, cause)?;
+    }
+    Ok(was)
+}
+
+fn log_protection(index: u32, protected: bool, cause: &str) -> Result<()> {
+    let target = store::trial::target(index)?.ok_or_else(|| Error::internal("index vanished while it was looked at"))?;
+    let name = pgrx::spi::quote_literal(quote_qualified_identifier(&target.index_schema, &target.index_name));
+    log::append(&Mutation {
+        mutation: if protected { "protect_index" } else { "unprotect_index" }.into(),
+        cause: cause.into(),
+        table_schema: Some(target.table_schema),
+        table_name: Some(target.table_name),
+        index_name: Some(target.index_name),
+        undo: Some(format!("SELECT indexpilot.{}({name})", if protected { "unprotect" } else { "protect" })),
+        details: json!({ "index_schema": target.index_schema }),
+        ..Mutation::default()
+    })
+    .map(drop)
+}
+
 fn require_open(r: &Recommendation, verb: &str) -> Result<()> {
     if r.state == "proposed" || r.state == "approved" {
         return Ok(());
@@ -206,6 +238,11 @@ pub(super) enum Undo {
         index: Option<u32>,
         visible: bool,
     },
+    /// Of an index, if it is still there, whether it is protected.
+    Protected {
+        index: Option<u32>,
+        protected: bool,
+    },
 }
 
 /// Takes a mutation back and returns the number of the mutation that says so.
@@ -231,14 +268,20 @@ pub(super) fn take_back(id: i64, logged: &Logged, cause: &str) -> Result<i64> {
             None
         }
         Undo::Visible { index, visible } => {
-            let index = index.ok_or_else(|| {
-                let name = m.index_name.clone().unwrap_or_default();
-                Error::new(Kind::UndefinedObject, format!("index \"{name}\" does not exist any more"))
-            })?;
+            let index = still_there(index, m)?;
             if visible {
                 trial::show(index, Some(&cause))?
             } else {
                 trial::hide(index, Some(&cause))?
+            };
+            None
+        }
+        Undo::Protected { index, protected } => {
+            let index = still_there(index, m)?;
+            if protected {
+                protect(index, &cause)?
+            } else {
+                unprotect(index, &cause).map(drop)?
             };
             None
         }
@@ -254,6 +297,13 @@ pub(super) fn take_back(id: i64, logged: &Logged, cause: &str) -> Result<i64> {
         recommendation_id: None,
         details: json!({ "mutation": id }),
         ..m.clone()
+    })
+}
+
+fn still_there(index: Option<u32>, m: &Mutation) -> Result<u32> {
+    index.ok_or_else(|| {
+        let name = m.index_name.clone().unwrap_or_default();
+        Error::new(Kind::UndefinedObject, format!("index \"{name}\" does not exist any more"))
     })
 }
 
@@ -293,6 +343,10 @@ pub(super) fn preview_of(id: i64, logged: &Logged) -> Result<(String, String)> {
             m.undo.clone().unwrap_or_default(),
             format!("plans {} index {index} on {table}", if visible { "may use" } else { "no longer use" }),
         ),
+        Undo::Protected { protected, .. } => (
+            m.undo.clone().unwrap_or_default(),
+            format!("index {index} on {table} is {} protected", if protected { "again" } else { "no longer" }),
+        ),
     })
 }
 
@@ -318,10 +372,13 @@ pub(super) fn undo(id: i64, logged: &Logged) -> Result<Undo> {
         ("drop_index", Some(statement)) => Ok(Undo::Create { statement }),
         ("enable_field" | "disable_field", _) => Ok(Undo::Express { enabled: flag("enabled").unwrap_or(true) }),
         ("disable_system" | "enable_system", _) => Ok(Undo::Disable { disabled: flag("disabled").unwrap_or(false) }),
-        ("hide_index" | "show_index", _) => {
+        ("hide_index" | "show_index" | "protect_index" | "unprotect_index", _) => {
             let schema = m.details.get("index_schema").and_then(serde_json::Value::as_str).unwrap_or_default();
-            let name = m.index_name.clone().unwrap_or_default();
-            Ok(Undo::Visible { index: catalog::oid_of(schema, &name)?, visible: kind == "hide_index" })
+            let index = catalog::oid_of(schema, &m.index_name.clone().unwrap_or_default())?;
+            Ok(match kind {
+                "protect_index" | "unprotect_index" => Undo::Protected { index, protected: kind == "unprotect_index" },
+                _ => Undo::Visible { index, visible: kind == "hide_index" },
+            })
         }
         (other, _) => Err(Error::new(Kind::NotSupported, format!("mutation {id} cannot be taken back"))
             .detail(format!("A mutation of kind {other} has nothing to take back."))),
