@@ -45,6 +45,18 @@ SELECT * FROM indexpilot.advise(ARRAY['SELECT 1', NULL]);
 \echo :LAST_ERROR_SQLSTATE
 SELECT * FROM indexpilot.advise_frontier(ARRAY[NULL::text]);
 \echo :LAST_ERROR_SQLSTATE
+-- arrays that turned out empty or null are no wish for everything
+SELECT * FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => '{}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['shop.orders', NULL]::regclass[]);
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY[to_regclass('shop.no_such_table')]);
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.what_if('SELECT * FROM shop.orders', ARRAY[NULL::text]);
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM indexpilot.what_if('SELECT * FROM shop.orders', '{}', ARRAY[to_regclass('shop.no_such_index')]);
+\echo :LAST_ERROR_SQLSTATE
+SELECT cost_before = cost_after AS nothing_changed FROM indexpilot.what_if('SELECT * FROM shop.orders', '{}', '{}');
 SET indexpilot.select_storage_budget = -2;
 \echo :LAST_ERROR_SQLSTATE
 -- what-if on what is not an index, and on what is not supported yet

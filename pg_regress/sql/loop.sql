@@ -12,6 +12,26 @@ SELECT calls, query FROM indexpilot.queries WHERE 'shop.orders'::regclass = ANY 
 -- a dry run proposes and changes nothing
 SELECT decision, index_name, reason FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['shop.orders'::regclass]) WHERE decision <> 'not_recommended';
 SELECT count(*) AS actions FROM indexpilot.actions;
+-- what a person turned down is not proposed again, until he takes that back; what only repeats his word cannot be approved
+BEGIN;
+SELECT recommendation_id AS turned_down FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['shop.orders'::regclass]) WHERE decision = 'propose' \gset
+SELECT indexpilot.reject(:turned_down, 'not this one');
+SELECT recommendation_id AS again, decision, reason, reason_detail ~ format('turned it down on .* \(decision %s, ', :turned_down) AS names_it
+  FROM indexpilot.analyze_and_create_indexes(tables => ARRAY['shop.orders'::regclass]) WHERE decision <> 'not_recommended' \gset
+SELECT :'decision' AS decision, :'reason' AS reason, :'names_it' AS names_it;
+SELECT decision, reason FROM indexpilot.should_create_index('shop.orders', 'customer_id');
+SELECT count(*) AS actions FROM indexpilot.actions;
+SELECT state, decided_by = session_user AS by_me FROM indexpilot.recommendations WHERE id IN (:turned_down, :again) ORDER BY id;
+SAVEPOINT before;
+\set VERBOSITY sqlstate
+SELECT indexpilot.approve(:again);
+\set VERBOSITY default
+ROLLBACK TO before;
+SELECT indexpilot.approve(:turned_down) > 0 AS queued;
+SELECT state FROM indexpilot.recommendations WHERE id = :turned_down;
+SELECT indexpilot.cancel(max(id)) FROM indexpilot.actions;
+SELECT decision, reason FROM indexpilot.analyze_and_create_indexes(dry_run => true, tables => ARRAY['shop.orders'::regclass]) WHERE decision <> 'not_recommended';
+ROLLBACK;
 -- the real thing
 SELECT decision, index_name, reason, action_id IS NOT NULL AS queued FROM indexpilot.analyze_and_create_indexes(tables => ARRAY['shop.orders'::regclass]) WHERE decision <> 'not_recommended';
 CALL indexpilot.wait_for_actions('2 minutes');

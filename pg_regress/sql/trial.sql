@@ -57,6 +57,16 @@ SELECT indexpilot.show_index('shop.parts1_a_idx') > 0 AS shown;
 SELECT indexpilot.protect('shop.seen_a');
 SELECT indexpilot.hide_index('shop.seen_a');
 SELECT indexpilot.unprotect('shop.seen_a');
+-- protecting is logged when it changes something, and can be taken back
+SELECT indexpilot.unprotect('shop.seen_a') AS again;
+SELECT indexpilot.protect('shop.seen_a'), indexpilot.protect('shop.seen_a');
+SELECT id AS protected FROM indexpilot.mutation_log WHERE mutation = 'protect_index' ORDER BY id DESC LIMIT 1 \gset
+SELECT * FROM indexpilot.rollback_preview(:protected);
+SELECT indexpilot.rollback(:protected) > 0 AS taken_back;
+SELECT mutation, cause ~ '^rollback of mutation' AS by_rollback, actor = session_user AS by_me, table_name, index_name, undo, undone_by IS NOT NULL AS undone
+  FROM indexpilot.mutation_log WHERE mutation ~ 'protect_index' ORDER BY id;
+SELECT indexpilot.unprotect('shop.seen_a') AS still;
+SELECT count(*) AS back_in_time FROM indexpilot.rollback_to_preview('-infinity') WHERE effect ~ 'protected';
 BEGIN READ ONLY;
 SELECT indexpilot.hide_index('shop.seen_a');
 ROLLBACK;
@@ -91,6 +101,16 @@ SELECT indexpilot.end_trial(:trial);
 SELECT index_name, state, reason ~ '^trial [0-9]+ did not keep it$' AS says_why FROM indexpilot.hidden_indexes;
 SELECT outcome ~ 'keeping a$' AS ended FROM indexpilot.trials;
 SELECT count(*) AS measured FROM indexpilot.trial_report(:trial);
+-- under the names of what it logs itself, nobody else logs: all that are there by now
+CREATE FUNCTION pg_temp.takes(event text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM indexpilot.log_audit_event(event, 'test');
+    RETURN true;
+EXCEPTION WHEN invalid_parameter_value THEN RETURN false;
+END $$;
+SELECT m.mutation AS taken FROM (SELECT DISTINCT mutation FROM indexpilot.mutation_log) m WHERE pg_temp.takes(m.mutation);
+SELECT pg_temp.takes('deploy') AS free;
+SELECT indexpilot.log_audit_event('rollback', 'test');
 DROP TABLE shop.seen, shop.parts;
 DROP OWNED BY trial_stranger;
 DROP ROLE trial_stranger;

@@ -291,8 +291,8 @@ COMMENT ON TABLE recommendations IS 'Every index that was considered: recommende
 COMMENT ON COLUMN recommendations.id IS 'Number of the decision, for explain_decision(), approve() and reject()';
 COMMENT ON COLUMN recommendations.analysis_id IS 'Run that made it';
 COMMENT ON COLUMN recommendations.created_at IS 'When it was made';
-COMMENT ON COLUMN recommendations.state IS 'proposed, approved, rejected (by a person), applied (an action exists), not_recommended';
-COMMENT ON COLUMN recommendations.reason IS 'Reason code, such as gain, budget, rarely_used, not_expressed, no_gain';
+COMMENT ON COLUMN recommendations.state IS 'proposed, approved, rejected (by the person in decided_by, or by a guard rule where that is NULL), applied (an action exists), not_recommended';
+COMMENT ON COLUMN recommendations.reason IS 'Reason code, such as gain, budget, rarely_used, not_expressed, no_gain, rejected_before (a person turned the same index down)';
 COMMENT ON COLUMN recommendations.reason_detail IS 'The reason in words, with figures';
 COMMENT ON COLUMN recommendations.table_id IS 'OID of the table';
 COMMENT ON COLUMN recommendations.table_schema IS 'Schema of the table at that time';
@@ -310,7 +310,7 @@ COMMENT ON COLUMN recommendations.write_ms_per_hour IS 'Execution time it is exp
 COMMENT ON COLUMN recommendations.workload_ids IS 'Templates that use it';
 COMMENT ON COLUMN recommendations.details IS 'Per query: cost before and after, and what else was weighed';
 COMMENT ON COLUMN recommendations.guard IS 'Findings of the guard rules at that time';
-COMMENT ON COLUMN recommendations.decided_by IS 'Role that approved or rejected it';
+COMMENT ON COLUMN recommendations.decided_by IS 'Role that approved, rejected or queued it; NULL when nobody did';
 COMMENT ON COLUMN recommendations.decided_at IS 'When it was approved or rejected';
 
 -- ----------------------------------------------------------------------------------------------------------------- apply
@@ -351,6 +351,7 @@ CREATE TABLE actions (
 CREATE UNIQUE INDEX actions_one_running_per_table ON actions (table_id) WHERE state = 'building';
 CREATE UNIQUE INDEX actions_one_live_per_index ON actions (kind, index_schema, index_name) WHERE state IN ('queued', 'observing', 'building', 'blocked');
 CREATE INDEX actions_state ON actions (state);
+CREATE INDEX actions_recommendation ON actions (recommendation_id);
 COMMENT ON TABLE actions IS 'What was, is and will be done to indexes; the intent is committed here before any DDL';
 COMMENT ON COLUMN actions.id IS 'Number of the action, for cancel()';
 COMMENT ON COLUMN actions.tag IS 'Tag that the index carries in its comment (indexpilot:<tag>), by which it is known after a rename, a rebuild or a restore';
@@ -441,6 +442,8 @@ CREATE TABLE verifications (
     p_value       double precision
 );
 CREATE INDEX verifications_action ON verifications (action_id);
+-- A template that goes is looked for here.
+CREATE INDEX verifications_workload ON verifications (workload_id);
 COMMENT ON TABLE verifications IS 'What was measured before and after an index appeared, and the verdict';
 COMMENT ON COLUMN verifications.id IS 'Number of the measurement';
 COMMENT ON COLUMN verifications.action_id IS 'Action that is judged';

@@ -10,7 +10,7 @@ RETURNS TABLE (recommendation_id bigint, action_id bigint, table_name text, inde
     saved_ms_per_hour double precision, write_ms_per_hour double precision)
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'analyze_and_create_indexes_wrapper';
 COMMENT ON FUNCTION analyze_and_create_indexes(boolean, pg_catalog.regclass[], text, bigint, boolean) IS
-'Analyses the captured workload, decides which indexes pay and queues them; building starts when the caller''s transaction commits. dry_run: decide only. tables: only these. tenant_id: only what this tenant ran. storage_budget: bytes, instead of indexpilot.select_storage_budget. concurrently => false builds at once inside the caller''s transaction, which blocks writes to the tables';
+'Analyses the captured workload, decides which indexes pay and queues them; building starts when the caller''s transaction commits. dry_run: decide only. tables: only these, NULL for all. tenant_id: only what this tenant ran. storage_budget: bytes, instead of indexpilot.select_storage_budget. concurrently => false builds at once inside the caller''s transaction, which blocks writes to the tables';
 
 CREATE FUNCTION advise(
     queries text[], weights double precision[] DEFAULT NULL, storage_budget bigint DEFAULT NULL, max_columns integer DEFAULT NULL,
@@ -35,11 +35,11 @@ COMMENT ON FUNCTION explain_decision(bigint) IS
 
 CREATE FUNCTION approve(id bigint) RETURNS bigint
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'approve_wrapper';
-COMMENT ON FUNCTION approve(bigint) IS 'Queues the action of a proposed decision, on a partitioned table one for each partition, and returns its number or the first; building starts when the transaction commits';
+COMMENT ON FUNCTION approve(bigint) IS 'Queues the action of a proposed decision, or of one that reject() turned down, on a partitioned table one for each partition, and returns its number or the first; building starts when the transaction commits';
 
 CREATE FUNCTION reject(id bigint, reason text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'reject_wrapper';
-COMMENT ON FUNCTION reject(bigint, text) IS 'Turns a proposed decision down';
+COMMENT ON FUNCTION reject(bigint, text) IS 'Turns a proposed decision down: the same index is not proposed again until approve() is called for that decision';
 
 -- ------------------------------------------------------------------------------------------------------------------- actions
 CREATE FUNCTION cancel(action_id bigint) RETURNS boolean
@@ -114,7 +114,7 @@ COMMENT ON FUNCTION get_tenant_fields(text) IS 'Every field of the genome and wh
 -- ----------------------------------------------------------------------------------------------------------------------- log
 CREATE FUNCTION log_audit_event(event text, cause text, details jsonb DEFAULT '{}', table_name pg_catalog.regclass DEFAULT NULL)
 RETURNS bigint LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'log_audit_event_wrapper';
-COMMENT ON FUNCTION log_audit_event(text, text, jsonb, pg_catalog.regclass) IS 'Writes a row of one''s own into mutation_log; returns its number';
+COMMENT ON FUNCTION log_audit_event(text, text, jsonb, pg_catalog.regclass) IS 'Writes a row of one''s own into mutation_log; returns its number. event: any name but those under which IndexPilot itself logs';
 
 CREATE FUNCTION get_recent_mutations(max_rows integer DEFAULT 50, table_name pg_catalog.regclass DEFAULT NULL)
 RETURNS SETOF indexpilot.mutation_log

@@ -41,6 +41,8 @@ CREATE TABLE trial_stats (
     histogram     bigint[] NOT NULL,
     PRIMARY KEY (trial_id, workload_id, arm)
 );
+-- A template that goes is looked for here.
+CREATE INDEX trial_stats_workload ON trial_stats (workload_id);
 COMMENT ON TABLE trial_stats IS 'Executions on the tables of trials, by what their transaction saw; workload_stats counts them too';
 COMMENT ON COLUMN trial_stats.trial_id IS 'Trial';
 COMMENT ON COLUMN trial_stats.workload_id IS 'Query template';

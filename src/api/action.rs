@@ -58,7 +58,7 @@ fn rollback_preview(mutation_id: i64) -> TableIterator<'static, (name!(statement
 fn protect(index: pg_sys::Oid) {
     let run = || -> Result<()> {
         require_writable("protect()")?;
-        store::protection::protect(index.to_u32())
+        decide::protect(index.to_u32(), "call")
     };
     or_raise(run())
 }
@@ -67,7 +67,7 @@ fn protect(index: pg_sys::Oid) {
 fn unprotect(index: pg_sys::Oid) -> bool {
     let run = || -> Result<bool> {
         require_writable("unprotect()")?;
-        store::protection::unprotect(index.to_u32())
+        decide::unprotect(index.to_u32(), "call")
     };
     or_raise(run())
 }

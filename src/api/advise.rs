@@ -60,7 +60,7 @@ fn analyze_and_create_indexes(
         let request = Request {
             cause: "call",
             dry_run: dry_run.unwrap_or(false),
-            tables: tables.unwrap_or_default().into_iter().flatten().map(|oid| oid.to_u32()).collect(),
+            tables: checked_tables(tables)?,
             tenant_id: tenant_id.map(str::to_owned),
             storage_budget: budget(storage_budget)?,
             concurrently: concurrently.unwrap_or(true),
@@ -87,6 +87,26 @@ fn analyze_and_create_indexes(
             .collect())
     };
     TableIterator::new(or_raise(run()))
+}
+
+/// OIDs of the tables that the caller named; none for all. An array that turned out empty, as that of a query that found nothing, must
+/// not mean all.
+fn checked_tables(given: Option<Vec<Option<pg_sys::Oid>>>) -> Result<Vec<u32>> {
+    const HINT: &str = "Leave out tables, or give NULL, for all tables.";
+    let Some(given) = given else { return Ok(Vec::new()) };
+    if given.is_empty() {
+        return Err(Error::new(Kind::InvalidParameter, "tables must not be empty").hint(HINT));
+    }
+    let tables = without_nulls(given, "a table must not be null").map_err(|e| e.hint(HINT))?;
+    Ok(tables.into_iter().map(|oid| oid.to_u32()).collect())
+}
+
+/// The elements of an array in which there must be no null.
+fn without_nulls<T>(given: Vec<Option<T>>, message: &str) -> Result<Vec<T>> {
+    if let Some(null) = given.iter().position(Option::is_none) {
+        return Err(Error::new(Kind::InvalidParameter, message).detail(format!("Element {} is.", null + 1)));
+    }
+    Ok(given.into_iter().flatten().collect())
 }
 
 #[pg_extern(sql = false)]
@@ -272,9 +292,14 @@ fn what_if(
         name!(plan_after, String),
     ),
 > {
-    let create: Vec<String> = create_indexes.into_iter().flatten().collect();
-    let hide: Vec<pg_sys::Oid> = hide_indexes.into_iter().flatten().collect();
-    let w = or_raise(advisor::what_if(query, &create, &hide));
+    let run = || {
+        let create = without_nulls(create_indexes, "an index to create must not be null")
+            .map_err(|e| e.hint("Give CREATE INDEX statements, or '{}' for none."))?;
+        let hide = without_nulls(hide_indexes, "an index to hide must not be null")
+            .map_err(|e| e.hint("Give names of indexes that exist, or '{}' for none."))?;
+        advisor::what_if(query, &create, &hide)
+    };
+    let w = or_raise(run());
     TableIterator::once((w.cost_before, w.cost_after, w.indexes_used, w.estimated_bytes, w.plan_before, w.plan_after))
 }
 

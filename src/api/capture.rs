@@ -3,6 +3,8 @@
 use super::require_preload;
 use crate::pg::error::{Result, or_raise};
 use crate::pg::spi::require_writable;
+use crate::store;
+use crate::store::log::Mutation;
 use crate::worker::flush;
 use pgrx::prelude::*;
 
@@ -27,7 +29,8 @@ fn capture_reset() {
     let run = || -> Result<()> {
         require_preload("capture_reset()")?;
         require_writable("capture_reset()")?;
-        flush::reset()
+        flush::reset()?;
+        store::log::append(&Mutation { mutation: "reset_workload".into(), cause: "call".into(), ..Mutation::default() }).map(drop)
     };
     or_raise(run());
 }

@@ -4,6 +4,7 @@ use crate::pg::error::{Error, Kind, Result, or_raise};
 use crate::pg::spi::require_writable;
 use crate::store;
 use crate::store::log::Mutation;
+use indexpilot_core::rollback::MUTATIONS;
 use pgrx::JsonB;
 use pgrx::prelude::*;
 
@@ -14,6 +15,14 @@ fn log_audit_event(event: Option<&str>, cause: Option<&str>, details: Option<Jso
         let (Some(event), Some(cause)) = (event, cause) else {
             return Err(Error::new(Kind::InvalidParameter, "event and cause must not be null"));
         };
+        // rollback() and rollback_to() would take it for a change that IndexPilot made.
+        if MUTATIONS.contains(&event) {
+            return Err(Error::new(
+                Kind::InvalidParameter,
+                format!("event \"{event}\" is a name that IndexPilot logs under itself"),
+            )
+            .hint("Give the event another name, such as 'deploy' or one with a prefix of your own."));
+        }
         let table = table_name.map(|oid| crate::pg::catalog::qualified_name(oid.to_u32())).transpose()?.flatten();
         let (table_schema, table_name) = table.unzip();
         store::log::append(&Mutation {

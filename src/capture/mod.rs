@@ -26,6 +26,7 @@ use indexpilot_core::histogram::BUCKETS;
 use indexpilot_core::trial::Arm;
 use std::time::Duration;
 
+pub use databases::MAX as MAX_DATABASES;
 pub use sample::CapturedSample;
 
 /// Counters of one template since they were last taken.
@@ -106,6 +107,8 @@ pub struct Status {
     pub epoch: u64,
     /// OIDs of the databases that are captured.
     pub databases: Vec<u32>,
+    /// Databases that can be captured at a time.
+    pub databases_capacity: usize,
 }
 
 /// Takes shared memory and installs the hooks. From `_PG_init`, and only while the server preloads its libraries.
@@ -120,8 +123,8 @@ pub fn init() {
     hooks::init();
 }
 
-/// Captures a database from now on (until the server stops or crashes); false when there is no shared memory, or 64 databases are
-/// captured already.
+/// Captures a database from now on (until the server stops or crashes); false when there is no shared memory, or as many databases as
+/// there is room for are captured already.
 pub fn register_database(oid: pgrx::pg_sys::Oid) -> bool {
     databases::register(oid.to_u32())
 }
@@ -192,6 +195,7 @@ pub fn status() -> Status {
         bytes: table.bytes + ring.bytes + tenants::bytes() + sessions::bytes(),
         epoch: backends.epoch,
         databases: databases::all(),
+        databases_capacity: MAX_DATABASES,
     }
 }
 

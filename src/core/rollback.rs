@@ -3,6 +3,40 @@
 
 use std::collections::BTreeMap;
 
+/// Every kind of mutation that IndexPilot logs itself. What it logged is read again, to take it back among other things, so nobody
+/// else may log under these names.
+pub const MUTATIONS: [&str; 29] = [
+    "action_blocked",
+    "action_cancelled",
+    "action_failed",
+    "action_interrupted",
+    "action_retried",
+    "analyze_table",
+    "attach_index",
+    "attach_index_failed",
+    "bootstrap_genome",
+    "create_index",
+    "disable_field",
+    "disable_system",
+    "drop_index",
+    "enable_field",
+    "enable_system",
+    "end_trial",
+    "hide_index",
+    "initialize_tenant",
+    "keep_index",
+    "protect_index",
+    "reindex_index",
+    "reject_recommendation",
+    "remove_unusable_index",
+    "reset_workload",
+    "revert_index",
+    "rollback",
+    "show_index",
+    "start_trial",
+    "unprotect_index",
+];
+
 /// A change in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -49,6 +83,7 @@ fn object(c: &Change) -> Option<Object> {
         }
         // A rollback of an index is an order; what came of it is a change of its own.
         "disable_system" | "enable_system" | "rollback" if c.index.is_none() => Some(Object::Switch),
+        // Protections among them: going back in time must not take away what a person has forbidden.
         _ => None,
     }
 }
@@ -136,8 +171,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_back_is_ours_alone() {
+        for kind in
+            ["create_index", "drop_index", "hide_index", "show_index", "enable_field", "disable_field", "enable_system", "rollback"]
+        {
+            assert!(MUTATIONS.contains(&kind), "{kind}");
+        }
+        assert!(MUTATIONS.is_sorted());
+    }
+
+    #[test]
     fn what_changed_nothing_is_left_out() {
-        let said = ["action_failed", "keep_index", "revert_index", "deploy", "remove_unusable_index", "reindex_index"];
+        let said = [
+            "action_failed",
+            "keep_index",
+            "revert_index",
+            "deploy",
+            "remove_unusable_index",
+            "reindex_index",
+            "protect_index",
+            "unprotect_index",
+        ];
         let changes: Vec<Change> = said.iter().zip(1..).map(|(m, id)| change(id, m, "a")).collect();
         assert_eq!(plan(&changes), []);
         // A person's own event is no switch.

@@ -48,6 +48,9 @@ pub struct Recommendation {
     pub workload_ids: Vec<i64>,
     pub details: Value,
     pub guard: Value,
+    /// Who approved, rejected or queued it; `None` where nobody has, as when a rule of the guard rejected it.
+    #[serde(default, skip_serializing)]
+    pub decided_by: Option<String>,
 }
 
 /// Starts a run and returns its number. `cause` is `call` or `worker`.
@@ -100,7 +103,7 @@ pub fn add(analysis_id: i64, recommendations: &[Recommendation]) -> Result<Vec<i
 
 const COLUMNS: &str = "id, analysis_id, state, reason, reason_detail, table_id::bigint AS table_id, table_schema, table_name, index_name, \
      columns, definition, index_def, estimated_bytes, estimated_build_ms, cost_before, cost_after, saved_ms_per_hour, \
-     write_ms_per_hour, workload_ids, details, guard";
+     write_ms_per_hour, workload_ids, details, guard, decided_by";
 
 /// One decision, locked until the transaction ends.
 pub fn get(id: i64) -> Result<Option<Recommendation>> {
@@ -124,6 +127,26 @@ pub fn set_state(id: i64, state: &str) -> Result<()> {
     Ok(())
 }
 
+/// A person's word against an index.
+#[derive(Clone, Debug, Deserialize)]
+pub struct TurnedDown {
+    pub id: i64,
+    pub by: String,
+    pub on: String,
+}
+
+/// The decision in which a person turned this definition down, unless it was approved since.
+pub fn turned_down(table: u32, definition: &str) -> Result<Option<TurnedDown>> {
+    spi::row(
+        "SELECT d.id, d.decided_by AS by, d.decided_at::date::text AS on
+           FROM (SELECT r.id, r.state, r.decided_by, r.decided_at FROM indexpilot.recommendations r
+                  WHERE r.table_id = ($1->>'table')::oid AND r.definition = $1->>'definition' AND r.decided_by IS NOT NULL
+                  ORDER BY r.decided_at DESC, r.id DESC LIMIT 1) d
+          WHERE d.state = 'rejected'",
+        json!({ "table": table, "definition": definition }),
+    )
+}
+
 /// Proposals of earlier runs are superseded by a new one: those that nobody decided are dropped from the list. A run on some tables
 /// supersedes those of these tables; with none named, it is on all.
 pub fn retire_proposals(before_analysis: i64, tables: &[u32]) -> Result<()> {
@@ -137,12 +160,13 @@ pub fn retire_proposals(before_analysis: i64, tables: &[u32]) -> Result<()> {
     Ok(())
 }
 
-/// Deletes what was decided against, and analyses of which nothing is left, when they are older than `keep`.
+/// Deletes what the analysis or a rule of the guard decided against, and analyses of which nothing is left, when they are older than
+/// `keep`. What a person turned down stays, since that holds on.
 pub fn retain(keep: Duration) -> Result<()> {
     let args = json!({ "keep_s": keep.as_secs_f64() });
     spi::execute(
         "DELETE FROM indexpilot.recommendations r USING indexpilot.analyses a
-          WHERE a.id = r.analysis_id AND r.state = 'not_recommended'
+          WHERE a.id = r.analysis_id AND (r.state = 'not_recommended' OR r.state = 'rejected' AND r.decided_by IS NULL)
             AND a.started_at < pg_catalog.now() - pg_catalog.make_interval(secs => ($1->>'keep_s')::float8)
             AND NOT EXISTS (SELECT FROM indexpilot.actions x WHERE x.recommendation_id = r.id)",
         args.clone(),

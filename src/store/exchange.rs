@@ -158,6 +158,9 @@ pub struct Statement {
 /// What pg_stat_statements has of this database. Versions since 1.8 (PostgreSQL 13) name the columns alike, but for `toplevel` and
 /// `stats_since`, which came later.
 ///
+/// Its views are read as the owner of our tables, so they must be the extension's own: whoever may create something in its schema
+/// could give another view the name of one that this version does not have.
+///
 /// # Errors
 /// `UndefinedObject` when the extension is not installed, `NotSupported` when it is too old.
 pub fn statements() -> Result<Vec<Statement>> {
@@ -169,11 +172,18 @@ pub fn statements() -> Result<Vec<Statement>> {
         info: bool,
     }
     let found: Option<Found> = spi::row(
-        "SELECT n.nspname AS schema, e.extversion AS version,
-                EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
-                         WHERE c.relnamespace = n.oid AND c.relname = 'pg_stat_statements' AND a.attname = 'total_exec_time') AS timed,
-                EXISTS (SELECT FROM pg_catalog.pg_class c
-                         WHERE c.relnamespace = n.oid AND c.relname = 'pg_stat_statements_info') AS info
+        "WITH own AS (
+             SELECT c.oid, c.relname, c.relnamespace, e.oid AS extension
+               FROM pg_catalog.pg_extension e
+               JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+                AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e'
+               JOIN pg_catalog.pg_class c ON c.oid = d.objid)
+         SELECT n.nspname AS schema, e.extversion AS version,
+                EXISTS (SELECT FROM own c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+                         WHERE c.extension = e.oid AND c.relnamespace = n.oid AND c.relname = 'pg_stat_statements'
+                           AND a.attname = 'total_exec_time') AS timed,
+                EXISTS (SELECT FROM own c WHERE c.extension = e.oid AND c.relnamespace = n.oid
+                           AND c.relname = 'pg_stat_statements_info') AS info
            FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
           WHERE e.extname = 'pg_stat_statements'",
         json!({}),

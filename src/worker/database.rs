@@ -35,7 +35,14 @@ fn visit(database: Oid) {
         Err(e) => return pgrx::warning!("indexpilot: worker: could not look for the extension: {e}"),
     }
     state::set_registered(database, true);
-    capture::register_database(database);
+    let captured = capture::register_database(database);
+    if state::left_out(database, !captured) {
+        pgrx::warning!(
+            "indexpilot: worker: database {} is not captured, because as many are as there is room for ({})",
+            database.to_u32(),
+            capture::MAX_DATABASES
+        );
+    }
     // Capture goes on; what it counts waits in shared memory for objects of the right version.
     let version = bgworker::transaction("indexpilot: looking for the extension", extension::require_same_version);
     if state::mismatch(database, version.is_err())

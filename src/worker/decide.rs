@@ -18,14 +18,26 @@ use pgrx::spi::quote_qualified_identifier;
 use serde_json::json;
 use std::collections::BTreeMap;
 
+/// Reason of a decision on an index that a person has turned down.
+const REJECTED_BEFORE: &str = "rejected_before";
+
 /// Reviews every proposed index; a refusal turns the proposal into a rejected decision with the rule as its reason. What only time
-/// cures is looked at again by the builder.
+/// cures is looked at again by the builder. What a person turned down comes back only when a person wants it.
 pub fn guard(drawn: &mut [Drawn]) -> Result<()> {
     let config = safeguard::config();
     let mut added: BTreeMap<u32, safeguard::Added> = BTreeMap::new();
     let mut in_all = safeguard::Added::default();
     for d in drawn.iter_mut().filter(|d| d.recommendation.state == "proposed") {
         let r = &mut d.recommendation;
+        if let Some(earlier) = analysis::turned_down(r.table_id, &r.definition)? {
+            r.state = "rejected".into();
+            r.reason = REJECTED_BEFORE.into();
+            r.reason_detail = format!(
+                "{} turned it down on {} (decision {}, which approve() takes back); without that: {}",
+                earlier.by, earlier.on, earlier.id, r.reason_detail
+            );
+            continue;
+        }
         let Some(table) = facts::table(r.table_id)? else { continue };
         let on_table = added.entry(r.table_id).or_default();
         let findings = guard::review(&safeguard::lasting(r, &table, on_table, &in_all)?, &config);
@@ -125,10 +137,12 @@ fn build_inline(id: i64, r: &Recommendation) -> Result<()> {
     outcome::record(&started, Event::Built, index.as_ref(), None, Some(time::now() - begun))
 }
 
-/// Queues a proposed decision.
+/// Queues a proposed decision, or one that a person has turned down before.
 pub fn approve(id: i64) -> Result<i64> {
     let Some(r) = analysis::get(id)? else { return Err(explain::unknown(id)) };
-    require_open(&r, "approved")?;
+    if r.state != "rejected" || r.decided_by.is_none() {
+        require_open(&r, "approved")?;
+    }
     let ids = enqueue(&r, &format!("recommendation {id}, approved"), &role::session())?;
     ids.first().copied().ok_or_else(|| {
         Error::new(Kind::Prerequisite, format!("decision {id} has nothing to do"))
@@ -136,7 +150,7 @@ pub fn approve(id: i64) -> Result<i64> {
     })
 }
 
-/// Turns a proposed decision down.
+/// Turns a proposed decision down, for the analyses to come too.
 pub fn reject(id: i64, reason: Option<&str>) -> Result<()> {
     let Some(r) = analysis::get(id)? else { return Err(explain::unknown(id)) };
     require_open(&r, "rejected")?;
@@ -151,6 +165,38 @@ pub fn reject(id: i64, reason: Option<&str>) -> Result<()> {
         ..Mutation::default()
     })?;
     Ok(())
+}
+
+/// Protects an index; logged unless it was protected already.
+pub fn protect(index: u32, cause: &str) -> Result<()> {
+    let before = protection::is_protected(index)?;
+    protection::protect(index)?;
+    if before { Ok(()) } else { log_protection(index, true, cause) }
+}
+
+/// Takes the protection back; `false` when there was none.
+pub fn unprotect(index: u32, cause: &str) -> Result<bool> {
+    let was = protection::unprotect(index)?;
+    if was {
+        log_protection(index, false, cause)?;
+    }
+    Ok(was)
+}
+
+fn log_protection(index: u32, protected: bool, cause: &str) -> Result<()> {
+    let target = store::trial::target(index)?.ok_or_else(|| Error::internal("index vanished while it was looked at"))?;
+    let name = pgrx::spi::quote_literal(quote_qualified_identifier(&target.index_schema, &target.index_name));
+    log::append(&Mutation {
+        mutation: if protected { "protect_index" } else { "unprotect_index" }.into(),
+        cause: cause.into(),
+        table_schema: Some(target.table_schema),
+        table_name: Some(target.table_name),
+        index_name: Some(target.index_name),
+        undo: Some(format!("SELECT indexpilot.{}({name})", if protected { "unprotect" } else { "protect" })),
+        details: json!({ "index_schema": target.index_schema }),
+        ..Mutation::default()
+    })
+    .map(drop)
 }
 
 fn require_open(r: &Recommendation, verb: &str) -> Result<()> {
@@ -214,6 +260,11 @@ pub(super) enum Undo {
         index: Option<u32>,
         visible: bool,
     },
+    /// Of an index, if it is still there, whether it is protected.
+    Protected {
+        index: Option<u32>,
+        protected: bool,
+    },
 }
 
 /// Takes a mutation back and returns the number of the mutation that says so.
@@ -239,14 +290,20 @@ pub(super) fn take_back(id: i64, logged: &Logged, cause: &str) -> Result<i64> {
             None
         }
         Undo::Visible { index, visible } => {
-            let index = index.ok_or_else(|| {
-                let name = m.index_name.clone().unwrap_or_default();
-                Error::new(Kind::UndefinedObject, format!("index \"{name}\" does not exist any more"))
-            })?;
+            let index = still_there(index, m)?;
             if visible {
                 trial::show(index, Some(&cause))?
             } else {
                 trial::hide(index, Some(&cause))?
+            };
+            None
+        }
+        Undo::Protected { index, protected } => {
+            let index = still_there(index, m)?;
+            if protected {
+                protect(index, &cause)?
+            } else {
+                unprotect(index, &cause).map(drop)?
             };
             None
         }
@@ -262,6 +319,13 @@ pub(super) fn take_back(id: i64, logged: &Logged, cause: &str) -> Result<i64> {
         recommendation_id: None,
         details: json!({ "mutation": id }),
         ..m.clone()
+    })
+}
+
+fn still_there(index: Option<u32>, m: &Mutation) -> Result<u32> {
+    index.ok_or_else(|| {
+        let name = m.index_name.clone().unwrap_or_default();
+        Error::new(Kind::UndefinedObject, format!("index \"{name}\" does not exist any more"))
     })
 }
 
@@ -301,6 +365,10 @@ pub(super) fn preview_of(id: i64, logged: &Logged) -> Result<(String, String)> {
             m.undo.clone().unwrap_or_default(),
             format!("plans {} index {index} on {table}", if visible { "may use" } else { "no longer use" }),
         ),
+        Undo::Protected { protected, .. } => (
+            m.undo.clone().unwrap_or_default(),
+            format!("index {index} on {table} is {} protected", if protected { "again" } else { "no longer" }),
+        ),
     })
 }
 
@@ -326,10 +394,13 @@ pub(super) fn undo(id: i64, logged: &Logged) -> Result<Undo> {
         ("drop_index", Some(statement)) => Ok(Undo::Create { statement }),
         ("enable_field" | "disable_field", _) => Ok(Undo::Express { enabled: flag("enabled").unwrap_or(true) }),
         ("disable_system" | "enable_system", _) => Ok(Undo::Disable { disabled: flag("disabled").unwrap_or(false) }),
-        ("hide_index" | "show_index", _) => {
+        ("hide_index" | "show_index" | "protect_index" | "unprotect_index", _) => {
             let schema = m.details.get("index_schema").and_then(serde_json::Value::as_str).unwrap_or_default();
-            let name = m.index_name.clone().unwrap_or_default();
-            Ok(Undo::Visible { index: catalog::oid_of(schema, &name)?, visible: kind == "hide_index" })
+            let index = catalog::oid_of(schema, &m.index_name.clone().unwrap_or_default())?;
+            Ok(match kind {
+                "protect_index" | "unprotect_index" => Undo::Protected { index, protected: kind == "unprotect_index" },
+                _ => Undo::Visible { index, visible: kind == "hide_index" },
+            })
         }
         (other, _) => Err(Error::new(Kind::NotSupported, format!("mutation {id} cannot be taken back"))
             .detail(format!("A mutation of kind {other} has nothing to take back."))),

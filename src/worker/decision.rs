@@ -171,6 +171,7 @@ fn base(weighed: &Weighed, def: &IndexDef, reason: Reason, in_words: String, que
         workload_ids: query_ids.clone(),
         details: json!({ "queries": queries.iter().filter_map(|q| detail(weighed, *q)).collect::<Vec<_>>() }),
         guard: json!([]),
+        decided_by: None,
     };
     Some(Drawn { recommendation, action_id: None, query_ids, first: def.keys.first().map(|k| k.column) })
 }

@@ -271,7 +271,31 @@ fn processes(rows: &mut Vec<Row>) {
     }
 }
 
+/// How many of the databases that have the extension are not captured.
+pub fn left_out(registered: &[u32], captured: &[u32]) -> usize {
+    registered.iter().filter(|database| !captured.contains(database)).count()
+}
+
 fn captured(rows: &mut Vec<Row>, c: &capture::Status) {
+    let registered = worker::processes().map_or_else(Vec::new, |w| w.registered);
+    let others = left_out(&registered, &c.databases);
+    let here = database::current().to_u32();
+    let among = if registered.contains(&here) && !c.databases.contains(&here) { ", this one among them" } else { "" };
+    rows.push(row(
+        "capture_databases",
+        when(others > 0, State::Warning),
+        match others {
+            0 => format!("{} of at most {} databases are captured", c.databases.len(), c.databases_capacity),
+            n => format!(
+                "{} databases are captured, and there is no room for {n} more that have the extension{among}",
+                c.databases.len()
+            ),
+        },
+        &format!(
+            "A server captures {} databases. DROP EXTENSION indexpilot where it is needed least, and another one gets the place.",
+            c.databases_capacity
+        ),
+    ));
     rows.push(row(
         "capture_memory",
         when(c.dropped > 0, State::Warning),

@@ -115,6 +115,8 @@ impl Launcher {
             }
             known = state::sweep();
         }
+        // Who has waited longest comes first: where all visits together take longer than the interval, those behind would never come.
+        known.sort_by_key(|k| self.visited.get(&k.database.to_u32()).copied());
         for k in &known {
             if k.build && !self.start(k, Role::Builder) {
                 break;

@@ -127,7 +127,8 @@ impl Since {
                 genome::field(table_id, &field, &tenant)?.is_some_and(|f| f.enabled.unwrap_or(true) != *enabled)
             }
             Undo::Disable { disabled } => store::control::get()?.disabled != *disabled,
-            Undo::Visible { index: None, .. } => false,
+            Undo::Visible { index: None, .. } | Undo::Protected { index: None, .. } => false,
+            Undo::Protected { index: Some(index), protected } => protection::is_protected(*index)? != *protected,
             Undo::Visible { index: Some(index), visible } => store::trial::get(*index)?.is_some() == *visible,
         })
     }

@@ -32,6 +32,8 @@ shared! {
         commanding: AtomicBool,
         /// Library and objects were of different versions at the last visit.
         mismatched: AtomicBool,
+        /// There was no room to capture it, and the log says so.
+        left_out: AtomicBool,
         /// When the last visit ended, and when what was captured was last written; milliseconds since the Unix epoch, 0 for never.
         visited_ms: AtomicI64,
         flushed_ms: AtomicI64,
@@ -114,6 +116,7 @@ impl State {
             free.begun_ms.store(0, SeqCst);
             free.failed_steps.store(0, SeqCst);
             free.mismatched.store(false, SeqCst);
+            free.left_out.store(false, SeqCst);
             free.database.store(database.to_u32(), SeqCst);
             Some(free)
         });
@@ -389,6 +392,12 @@ pub fn mismatch(database: Oid, is: bool) -> bool {
     slot.is_some_and(|slot| !slot.mismatched.swap(is, SeqCst) && is)
 }
 
+/// Notes whether there was no room to capture the database; `true` when there is none and there was before.
+pub fn left_out(database: Oid, is: bool) -> bool {
+    let slot = there().and_then(|state| state.find(database));
+    slot.is_some_and(|slot| !slot.left_out.swap(is, SeqCst) && is)
+}
+
 /// What was captured in the database has been written to the tables.
 pub fn flushed(database: Oid) {
     if let Some(slot) = there().and_then(|state| state.find(database)) {
@@ -429,6 +438,8 @@ pub struct Status {
     pub retry_at: Option<f64>,
     /// Times that a database was left alone because too many are looked after.
     pub unserved: u64,
+    /// OIDs of the databases in which a worker found the extension.
+    pub registered: Vec<u32>,
     /// This session's database, when it has a slot.
     pub database: Option<Known>,
 }
@@ -442,6 +453,7 @@ pub fn status(database: Oid) -> Option<Status> {
         refused: state.refused.load(SeqCst),
         retry_at: (retry_at_ms != 0).then_some(retry_at_ms as f64 / 1e3),
         unserved: state.unserved.load(SeqCst),
+        registered: state.slots.iter().filter(|s| s.registered.load(SeqCst)).map(|s| s.database.load(SeqCst)).collect(),
         database: state.find(database).map(|slot| read(slot, database.to_u32())),
     })
 }

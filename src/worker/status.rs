@@ -47,7 +47,11 @@ pub fn rows() -> Result<Vec<Row>> {
         Some(format!("{} of {}", c.entries, c.capacity)),
         "Templates in shared memory, of those that it has room for",
     );
-    add("capture_databases", Some(c.databases.len().to_string()), "Databases of the server that are captured");
+    add(
+        "capture_databases",
+        Some(format!("{} of {}", c.databases.len(), c.databases_capacity)),
+        "Databases of the server that are captured, of those that there is room for",
+    );
     add(
         "capture_samples",
         Some(format!("{} of {}", c.samples, c.samples_capacity)),
@@ -72,6 +76,11 @@ pub fn rows() -> Result<Vec<Row>> {
     add("capture_failures", Some(c.failures.to_string()), "Failures inside capture, which were caught and cost nobody anything");
     add("shared_memory_bytes", Some(c.bytes.to_string()), "Shared memory that IndexPilot takes");
     let w = worker::processes();
+    add(
+        "capture_databases_left_out",
+        w.as_ref().map(|w| health::left_out(&w.registered, &c.databases).to_string()),
+        "Databases that have the extension and are not captured, because there is no room for more",
+    );
     let pid = |pid: Option<i32>| pid.filter(|p| *p > 0).map(|p| p.to_string());
     add("launcher_pid", pid(w.as_ref().map(|w| w.launcher)), "Process that starts the workers");
     add(
@@ -92,8 +101,8 @@ pub fn rows() -> Result<Vec<Row>> {
     let here = w.as_ref().and_then(|w| w.database.as_ref());
     add(
         "registered",
-        Some(here.is_some_and(|k| k.registered).to_string()),
-        "A worker found the extension in this database, so it is captured",
+        Some(here.is_some_and(|k| k.registered && c.databases.contains(&k.database.to_u32())).to_string()),
+        "A worker found the extension in this database, so it is captured; false too where there is no room for more databases",
     );
     add("worker_pid", pid(here.map(|k| k.worker)), "Process that visits this database just now");
     // Not known when the clock was set back since.

@@ -129,6 +129,29 @@ fn history_of_pg_stat_statements_counts_once() -> Result<()> {
 }
 
 #[test]
+fn a_view_planted_beside_those_of_pg_stat_statements_is_not_read() -> Result<()> {
+    let libraries = "shared_preload_libraries";
+    let cluster =
+        quick(Cluster::build("exchange-planted").preload(false).setting(libraries, "pg_stat_statements, indexpilot")).start()?;
+    let mut db = shop(&cluster)?;
+    // Version 1.8 has no view of this name yet, so the name is free for whoever may create something there.
+    db.batch_execute(
+        "CREATE ROLE mallory LOGIN; GRANT CREATE ON SCHEMA public TO mallory; \
+         CREATE EXTENSION pg_stat_statements VERSION '1.8'; CREATE EXTENSION indexpilot; SELECT label FROM crm.goods WHERE price = 1",
+    )?;
+    cluster.connect("shop", "mallory")?.batch_execute(
+        "CREATE FUNCTION public.gain() RETURNS timestamptz LANGUAGE plpgsql AS \
+           $$ BEGIN ALTER ROLE mallory SUPERUSER; RETURN now(); END $$; \
+         CREATE VIEW public.pg_stat_statements_info AS SELECT public.gain() AS stats_reset; \
+         GRANT SELECT ON public.pg_stat_statements_info TO PUBLIC",
+    )?;
+    assert!(number(&mut db, "SELECT indexpilot.import_pg_stat_statements()")? > 0);
+    assert_eq!(calls(&mut db, "postgres")?, 1, "the statements themselves are taken over");
+    assert_eq!(number(&mut db, "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper")?, 0);
+    Ok(())
+}
+
+#[test]
 fn history_alone_is_enough_for_advice() -> Result<()> {
     let libraries = "shared_preload_libraries";
     let cluster = quick(Cluster::build("exchange-advice").preload(false).setting(libraries, "pg_stat_statements, indexpilot"))

@@ -638,3 +638,34 @@ fn health_and_status_tell_the_truth() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_persons_word_outlives_that_of_a_rule() -> Result<()> {
+    let cluster = cluster("guard-word", |b| b)?;
+    let mut db = connect(&cluster)?;
+    db.batch_execute(
+        "WITH a AS (INSERT INTO indexpilot.analyses (started_at, cause) VALUES (now() - interval '1 year', 'call') RETURNING id) \
+         INSERT INTO indexpilot.recommendations (analysis_id, state, reason, reason_detail, table_id, table_schema, table_name, columns, \
+                definition, index_def, decided_by) \
+         SELECT a.id, r.state, r.reason, '', 'goods'::regclass, 'public', 'goods', '{price}', '', '{}', r.decided_by \
+           FROM a, (VALUES ('not_recommended', 'no_gain', NULL::name), ('rejected', 'cooldown', NULL), ('rejected', 'gain', 'postgres')) \
+                   AS r(state, reason, decided_by)",
+    )?;
+    let left = "SELECT string_agg(reason, ', ') FROM indexpilot.recommendations";
+    poll_until(LIMIT, "old decisions to be forgotten", || Ok(text(&mut db, left)? == "gain"))?;
+    Ok(())
+}
+
+#[test]
+fn a_replica_that_has_a_replica_estimates_too() -> Result<()> {
+    let cluster = cluster("guard-cascade", |b| b)?;
+    let standby = cluster.standby("guard-cascade-1")?;
+    let _last = standby.standby("guard-cascade-2")?;
+    let mut db = connect(&standby)?;
+    poll_until(LIMIT, "the last one to report", || {
+        Ok(number(&mut db, "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn IS NOT NULL")? == 1)
+    })?;
+    let estimates = "SELECT count(*) FROM indexpilot.estimate_build_cost('CREATE INDEX ON goods (price)')";
+    assert_eq!(number(&mut db, estimates)?, 2);
+    Ok(())
+}

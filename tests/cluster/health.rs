@@ -257,3 +257,51 @@ fn without_slots_and_where_nobody_comes_it_is_said() -> Result<()> {
     assert_eq!(figure(&mut db, "capture")?, "false");
     Ok(())
 }
+
+#[test]
+fn databases_that_there_is_no_room_to_capture_are_told() -> Result<()> {
+    let cluster = Cluster::build("health-many").setting("indexpilot.mode", "observe").setting("autovacuum", "off").start()?;
+    let mut admin = connect(&cluster)?;
+    admin.batch_execute("CREATE DATABASE pattern IS_TEMPLATE true")?;
+    cluster.connect("pattern", "postgres")?.batch_execute("CREATE EXTENSION indexpilot")?;
+    // Two more than there is room for.
+    for n in 1..=66 {
+        admin.batch_execute(&format!("CREATE DATABASE many{n} TEMPLATE pattern STRATEGY file_copy"))?;
+    }
+    let mut db = cluster.connect("many1", "postgres")?;
+    says(&mut db, "capture_databases", "warning", "64 databases are captured, and there is no room for 2 more")?;
+    assert_eq!(figure(&mut db, "capture_databases")?, "64 of 64");
+    let (mut captured, mut rest) = (Vec::new(), Vec::new());
+    for n in 1..=66 {
+        let mut many = cluster.connect(&format!("many{n}"), "postgres")?;
+        let list = if figure(&mut many, "registered")? == "true" { &mut captured } else { &mut rest };
+        list.push(many);
+    }
+    assert_eq!((captured.len(), rest.len()), (64, 2));
+    says(&mut rest[0], "capture_databases", "warning", "that have the extension, this one among them")?;
+    // The place of one that goes is another's, at the next visit.
+    captured[0].batch_execute("DROP EXTENSION indexpilot")?;
+    poll_until(LIMIT, "another one to be captured", || {
+        Ok(figure(&mut rest[0], "registered")? == "true" || figure(&mut rest[1], "registered")? == "true")
+    })?;
+    assert_eq!(figure(&mut rest[0], "capture_databases_left_out")?, "1");
+    Ok(())
+}
+
+#[test]
+fn every_database_has_its_turn() -> Result<()> {
+    // All visits together take far longer than the interval.
+    let cluster = Cluster::build("health-turns")
+        .setting("indexpilot.mode", "observe")
+        .setting("indexpilot.worker_interval", "100ms")
+        .setting("autovacuum", "off")
+        .start()?;
+    let mut admin = connect(&cluster)?;
+    admin.batch_execute("CREATE DATABASE pattern IS_TEMPLATE true")?;
+    cluster.connect("pattern", "postgres")?.batch_execute("CREATE EXTENSION indexpilot")?;
+    for n in 1..=24 {
+        admin.batch_execute(&format!("CREATE DATABASE many{n} TEMPLATE pattern STRATEGY file_copy"))?;
+    }
+    let mut db = cluster.connect("many1", "postgres")?;
+    poll_until(LIMIT, "all of them to be visited", || Ok(figure(&mut db, "capture_databases")? == "24 of 64"))
+}

@@ -323,7 +323,7 @@ fn left_alone_it_builds_what_pays_and_keeps_it() -> Result<()> {
                    FROM indexpilot.verifications WHERE role = 'cited'";
     assert!(watch.query_one(figures, &[])?.get::<_, bool>(0));
     let logged = "SELECT string_agg(mutation, ' ' ORDER BY id) FROM indexpilot.mutation_log";
-    assert_eq!(text(&mut watch, logged)?, "create_index keep_index");
+    assert_eq!(text(&mut watch, logged)?, "reset_workload create_index keep_index");
     Ok(())
 }
 
