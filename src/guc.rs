@@ -209,7 +209,7 @@ pub fn init() {
     GucRegistry::define_string_guc(
         c"indexpilot.tenant_id",
         c"Tenant that the session works for.",
-        c"Statements are counted for this tenant. Only superusers may set it, and roles that were granted SET on it.",
+        c"Statements are counted for this tenant, and the session sees this tenant only. Only superusers may set it, and roles that were granted SET on it. RESET ALL and DISCARD ALL, which anybody may run, take back what was set in the session, and a session without a tenant sees all tenants of its roles. What ALTER ROLE ... SET has set, they leave.",
         &TENANT_ID,
         Suset,
         none,

@@ -483,7 +483,7 @@ CREATE TABLE mutation_log (
 );
 CREATE INDEX mutation_log_logged ON mutation_log (logged_at);
 CREATE INDEX mutation_log_action ON mutation_log (action_id);
-COMMENT ON TABLE mutation_log IS 'Every act of IndexPilot with its reason; rows are never changed but for undone_by';
+COMMENT ON TABLE mutation_log IS 'What was changed, with the reason: indexes that were built, rebuilt, dropped, attached, hidden, shown or protected; verdicts; actions that failed, were held back, interrupted or cancelled; trials that somebody began or ended; rejected decisions; what tenants express; the switch of the database; capture_reset(); rollbacks; and what log_audit_event() was told. Decisions and approvals are in recommendations, queued actions in actions, imports in workload_imports. Rows are never changed but for undone_by, and never deleted';
 COMMENT ON COLUMN mutation_log.id IS 'Number of the mutation, for rollback() and rollback_preview()';
 COMMENT ON COLUMN mutation_log.logged_at IS 'When it happened';
 COMMENT ON COLUMN mutation_log.mutation IS 'What happened: create_index, drop_index, reindex_index, enable_field, disable_field, action_failed, ...';

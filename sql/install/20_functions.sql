@@ -180,7 +180,7 @@ COMMENT ON FUNCTION import_workload(jsonb) IS
 CREATE FUNCTION may_see(role_id oid, tenant_id text) RETURNS boolean
 LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNAME', 'may_see_wrapper';
 COMMENT ON FUNCTION may_see(oid, text) IS
-'Whether the caller may see what the role ran for the tenant: members of pg_read_all_stats all of it, others what their own roles ran, and of that, in a session with indexpilot.tenant_id set, only what is this tenant''s';
+'Whether the caller may see what the role ran for the tenant: members of pg_read_all_stats all of it, others what their own roles ran, and of that, in a session with indexpilot.tenant_id set, only what is this tenant''s. A session without it sees all tenants of its roles; RESET ALL and DISCARD ALL take back what was set in the session, but not what ALTER ROLE ... SET has set';
 
 -- --------------------------------------------------------------------------------------------------------------- percentiles
 CREATE FUNCTION histogram_add(a bigint[], b bigint[]) RETURNS bigint[]

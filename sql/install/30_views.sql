@@ -23,7 +23,7 @@ SELECT w.id, w.queryid, pg_catalog.pg_get_userbyid(w.role_id) AS role_name, w.ne
          FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND indexpilot.may_see(w.role_id, q.tenant_id)
        HAVING pg_catalog.count(*) > 0) s ON true
  WHERE s.calls IS NOT NULL OR indexpilot.may_see(w.role_id, '');
-COMMENT ON VIEW queries IS 'Query templates of this database with their execution times';
+COMMENT ON VIEW queries IS 'Query templates of this database with their execution times, as far as the reader may see them (may_see())';
 COMMENT ON COLUMN queries.id IS 'Number of the template';
 COMMENT ON COLUMN queries.queryid IS 'Query identifier: the server''s, as in pg_stat_statements, where it computes one, otherwise made of the text';
 COMMENT ON COLUMN queries.role_name IS 'Role that ran it';
@@ -65,7 +65,7 @@ SELECT q.workload_id, w.queryid, pg_catalog.pg_get_userbyid(w.role_id) AS role_n
        q.shared_blocks_hit, q.shared_blocks_read, q.temp_blocks, q.wal_bytes
   FROM indexpilot.workload_stats q JOIN indexpilot.workload w ON w.id = q.workload_id
  WHERE indexpilot.may_see(w.role_id, q.tenant_id);
-COMMENT ON VIEW query_stats IS 'Executions of each query template by tenant and span of time';
+COMMENT ON VIEW query_stats IS 'Executions of each query template by tenant and span of time, as far as the reader may see them (may_see())';
 COMMENT ON COLUMN query_stats.workload_id IS 'Number of the template, as in view queries';
 COMMENT ON COLUMN query_stats.queryid IS 'Query identifier: the server''s, as in pg_stat_statements, where it computes one, otherwise made of the text';
 COMMENT ON COLUMN query_stats.role_name IS 'Role that ran it';
@@ -98,7 +98,7 @@ SELECT s.id, s.workload_id, s.tenant_id, s.query, s.search_path, s.parameter_typ
        s.parameter_values, s.captured_at
   FROM indexpilot.workload_sample s JOIN indexpilot.workload w ON w.id = s.workload_id
  WHERE indexpilot.may_see(w.role_id, s.tenant_id);
-COMMENT ON VIEW workload_samples IS 'Statements kept for what-if planning, with their constants: shown only to the role that ran them and to those who may read all statistics';
+COMMENT ON VIEW workload_samples IS 'Statements kept for what-if planning, with their constants: shown only to the role that ran them and to those who may read all statistics; may_see() says of which tenants';
 COMMENT ON COLUMN workload_samples.id IS 'Number of the sample';
 COMMENT ON COLUMN workload_samples.workload_id IS 'Template';
 COMMENT ON COLUMN workload_samples.tenant_id IS 'Tenant of the session';

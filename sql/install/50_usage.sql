@@ -76,7 +76,7 @@ SELECT c.oid::pg_catalog.regclass AS table_name, q.tenant_id,
   JOIN indexpilot.query_stats q ON q.workload_id = t.workload_id
   JOIN pg_catalog.pg_class c ON c.oid = t.table_id
  GROUP BY c.oid, q.tenant_id;
-COMMENT ON VIEW table_usage IS 'Reads and writes of each table by tenant. A statement counts as a write of the tables that it changes and as a read of the others; of templates that are not profiled yet only those on one table are known to write';
+COMMENT ON VIEW table_usage IS 'Reads and writes of each table by tenant. A statement counts as a write of the tables that it changes and as a read of the others; of templates that are not profiled yet only those on one table are known to write. Tenants as in query_stats';
 COMMENT ON COLUMN table_usage.table_name IS 'Table';
 COMMENT ON COLUMN table_usage.tenant_id IS 'Tenant, empty for statements without one';
 COMMENT ON COLUMN table_usage.reads IS 'Executions that read it without changing it';

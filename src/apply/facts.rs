@@ -105,8 +105,8 @@ pub fn is_part(table: u32, of: u32) -> Result<bool> {
 
 /// A receiver that only keeps the log applies nothing, and lags behind nothing. A standby that sends its log on writes none of its own,
 /// and asking it for that is an error.
-const LAG: &str = "(SELECT greatest(max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
-                     ELSE pg_current_wal_lsn() END, s.replay_lsn)), 0)::bigint \
+const LAG: &str = "(SELECT max(greatest(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+                     ELSE pg_current_wal_lsn() END, s.replay_lsn), 0))::bigint \
                    FROM pg_stat_replication s WHERE s.replay_lsn IS NOT NULL)";
 
 /// What runs beside the action.

@@ -25,7 +25,7 @@ impl RoleScope {
         RoleScope { role: saved, context }
     }
 
-    /// Acts as the role that owns IndexPilot's tables.
+    /// Acts as the bootstrap superuser, who may use IndexPilot's tables whoever owns them.
     pub fn owner() -> Self {
         RoleScope::new(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), false)
     }

@@ -1,7 +1,7 @@
 //! Queries on IndexPilot's own tables and on the catalogs. Rows come back and parameters go in as JSON, so that a row is a serde
 //! struct and no value is ever pasted into SQL.
 //!
-//! Every query runs as the owner of the extension's tables (callers were checked by EXECUTE rights before) and with
+//! Every query runs as the bootstrap superuser (callers were checked by EXECUTE rights before) and with
 //! `search_path = pg_catalog, pg_temp`, so neither the caller's rights nor the caller's schemas and operators matter. None runs where the
 //! tables are of another version than the library.
 
