@@ -49,8 +49,8 @@ pub fn rows() -> Result<Vec<Row>> {
     );
     add(
         "capture_databases",
-        Some(format!("{} of {}", c.databases.len(), c.databases_capacity)),
-        "Databases of the server that are captured, of those that there is room for",
+        Some(c.databases.len().to_string()),
+        &format!("Databases of the server that are captured, at most {}", c.databases_capacity),
     );
     add(
         "capture_samples",

@@ -270,7 +270,7 @@ fn databases_that_there_is_no_room_to_capture_are_told() -> Result<()> {
     }
     let mut db = cluster.connect("many1", "postgres")?;
     says(&mut db, "capture_databases", "warning", "64 databases are captured, and there is no room for 2 more")?;
-    assert_eq!(figure(&mut db, "capture_databases")?, "64 of 64");
+    assert_eq!(figure(&mut db, "capture_databases")?, "64");
     let (mut captured, mut rest) = (Vec::new(), Vec::new());
     for n in 1..=66 {
         let mut many = cluster.connect(&format!("many{n}"), "postgres")?;
@@ -303,5 +303,5 @@ fn every_database_has_its_turn() -> Result<()> {
         admin.batch_execute(&format!("CREATE DATABASE many{n} TEMPLATE pattern STRATEGY file_copy"))?;
     }
     let mut db = cluster.connect("many1", "postgres")?;
-    poll_until(LIMIT, "all of them to be visited", || Ok(figure(&mut db, "capture_databases")? == "24 of 64"))
+    poll_until(LIMIT, "all of them to be visited", || Ok(figure(&mut db, "capture_databases")? == "24"))
 }
