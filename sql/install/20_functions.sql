@@ -44,7 +44,7 @@ COMMENT ON FUNCTION reject(bigint, text) IS 'Turns a proposed decision down: the
 -- ------------------------------------------------------------------------------------------------------------------- actions
 CREATE FUNCTION cancel(action_id bigint) RETURNS boolean
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'cancel_wrapper';
-COMMENT ON FUNCTION cancel(bigint) IS 'Cancels an action that is queued, blocked or building; what a build left is removed. False when it was over already';
+COMMENT ON FUNCTION cancel(bigint) IS 'Cancels an action that is queued, observing, blocked or building; what a build left is removed. False when it was over already, and, with a warning, when it cannot be cancelled now: a drop that has begun goes on';
 
 CREATE FUNCTION rollback(mutation_id bigint) RETURNS bigint
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'rollback_wrapper';

@@ -208,23 +208,31 @@ fn require_open(r: &Recommendation, verb: &str) -> Result<()> {
         .hint("SELECT id, definition FROM indexpilot.recommendations WHERE state = 'proposed'."))
 }
 
-/// Cancels an action; a build that runs is interrupted, and the builder removes what it left. `false` when it was over already.
+/// Cancels an action; a build that runs is interrupted, and the builder removes what it left. `false` when it was over already, and, with
+/// a warning, when it cannot be cancelled now.
 pub fn cancel(id: i64) -> Result<bool> {
     let Some(a) = action::get(id)? else {
         return Err(Error::new(Kind::UndefinedObject, format!("action {id} does not exist"))
             .hint("SELECT id, state, statement FROM indexpilot.actions ORDER BY id DESC."));
     };
     match a.state {
-        State::Queued | State::Observing | State::Blocked | State::Building if half_dropped(&a)? => Err(past_return(&a.index_name)),
+        State::Queued | State::Observing | State::Blocked | State::Building if half_dropped(&a)? => {
+            // No error: whoever cancels many wants the others cancelled.
+            pgrx::warning!("{}", past_return(&a.index_name).message);
+            Ok(false)
+        }
         State::Queued | State::Observing | State::Blocked => {
             outcome::record(&a, Event::Cancel, None, None, None)?;
             Ok(true)
         }
         State::Building => match outcome::interrupt(a.worker_pid)? {
             true => Ok(true),
-            false => Err(Error::new(Kind::InUse, format!("action {id} is being cleared up after"))
-                .detail("Its process has ended, and the builder looks at what it left.")
-                .hint("Try again.")),
+            false => {
+                pgrx::warning!(
+                    "action {id} was not cancelled: its process has ended, and the builder looks at what it left; try again"
+                );
+                Ok(false)
+            }
         },
         _ => Ok(false),
     }
