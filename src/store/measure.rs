@@ -39,13 +39,21 @@ impl From<Sums> for Window {
 /// The table of an action and those that it is a partition of, under whose names it is queried too.
 const NAMES: &str = "(a.table_id || ARRAY(SELECT n.relid::oid FROM pg_catalog.pg_partition_ancestors(a.table_id::regclass) n))";
 
-/// What is measured after an action counts from here on: since its index appeared, and since another index of the table, or of the same
-/// decision, that did harm is gone. Until that is so nothing counts.
-const SINCE: &str = "greatest(coalesce(a.finished_at, a.started_at),
-    (SELECT pg_catalog.max(CASE WHEN d.state IN ('queued', 'building', 'blocked') THEN 'infinity' ELSE coalesce(d.finished_at, r.verified_at) END)
-       FROM indexpilot.actions r LEFT JOIN indexpilot.actions d ON d.reverts = r.id
-      WHERE r.state = 'reverted' AND r.id <> a.id
-        AND (r.table_id = a.table_id OR r.recommendation_id = a.recommendation_id)))";
+/// The action, with the names of its table; `cut`: where what was before it ends; `since`: from where on what is measured after it counts.
+/// That is since its index appeared (an observed drop has begun and not ended), and since another index of the table, or of the same
+/// decision, that did harm is gone; until that is so nothing counts. Worked out once, and not for each row that it is compared with.
+fn action() -> String {
+    format!(
+        "a AS MATERIALIZED (SELECT a.id, a.recommendation_id, {NAMES} AS names, coalesce(a.finished_at, a.started_at) AS cut,
+             greatest(coalesce(a.finished_at, a.started_at),
+               (SELECT pg_catalog.max(CASE WHEN d.state IN ('queued', 'building', 'blocked') THEN 'infinity'
+                                           ELSE coalesce(d.finished_at, r.verified_at) END)
+                  FROM indexpilot.actions r LEFT JOIN indexpilot.actions d ON d.reverts = r.id
+                 WHERE r.state = 'reverted' AND r.id <> a.id
+                   AND (r.table_id = a.table_id OR r.recommendation_id = a.recommendation_id))) AS since
+           FROM indexpilot.actions a WHERE a.id = ($1->>'id')::bigint)"
+    )
+}
 
 /// An entry of the index can be refused: it has code, or values of any length.
 pub fn can_make_writes_fail(index: u32) -> Result<bool> {
@@ -58,9 +66,9 @@ pub fn can_make_writes_fail(index: u32) -> Result<bool> {
 /// Some statement on the table of an action has failed since its index appeared.
 pub fn failed_since(action_id: i64) -> Result<bool> {
     let sql = format!(
-        "SELECT EXISTS (SELECT FROM indexpilot.actions a JOIN indexpilot.workload w ON w.relations && {NAMES}
-                          JOIN indexpilot.workload_stats q ON q.workload_id = w.id AND q.bucket_at >= a.finished_at AND q.errors > 0
-                         WHERE a.id = ($1->>'id')::bigint)"
+        "WITH {} SELECT EXISTS (SELECT FROM a JOIN indexpilot.workload w ON w.relations && a.names
+                          JOIN indexpilot.workload_stats q ON q.workload_id = w.id AND q.bucket_at >= a.since AND q.errors > 0) AS failed",
+        action()
     );
     Ok(spi::value(&sql, json!({ "id": action_id }))?.unwrap_or_default())
 }
@@ -70,20 +78,18 @@ pub fn around_action(action_id: i64) -> Result<Vec<Measured>> {
     let sums = "pg_catalog.jsonb_build_object('calls', pg_catalog.sum(q.calls), 'errors', pg_catalog.sum(q.errors),
                     'total_ms', pg_catalog.sum(q.total_ms), 'sum_squares_ms', pg_catalog.sum(q.sum_squares_ms),
                     'histogram', indexpilot.histogram_sum(q.histogram))";
-    // An observed drop has begun and not ended.
-    let cut = "coalesce(a.finished_at, a.started_at)";
     read(
         &format!(
-            "SELECT w.id,
+            "WITH {}
+             SELECT w.id,
                     CASE WHEN w.id = ANY (COALESCE(r.workload_ids, '{{}}')) THEN 'cited'
                          WHEN w.command IN ('insert', 'update', 'delete', 'merge') THEN 'write' ELSE 'other' END AS role,
-                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at < {cut}) AS before,
-                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at >= {SINCE}) AS after
-               FROM indexpilot.actions a
-                    LEFT JOIN indexpilot.recommendations r ON r.id = a.recommendation_id
-                    JOIN indexpilot.workload w ON w.relations && {NAMES}
-              WHERE a.id = ($1->>'id')::bigint
-              ORDER BY w.id"
+                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at < a.cut) AS before,
+                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = w.id AND q.bucket_at >= a.since) AS after
+               FROM a LEFT JOIN indexpilot.recommendations r ON r.id = a.recommendation_id
+                    JOIN indexpilot.workload w ON w.relations && a.names
+              ORDER BY w.id",
+            action()
         ),
         json!({ "id": action_id }),
     )
@@ -115,7 +121,6 @@ pub fn controls(action_id: i64) -> Result<Vec<(Window, Window)>> {
     let sums = "pg_catalog.jsonb_build_object('calls', pg_catalog.sum(q.calls), 'errors', pg_catalog.sum(q.errors),
                     'total_ms', pg_catalog.sum(q.total_ms), 'sum_squares_ms', pg_catalog.sum(q.sum_squares_ms),
                     'histogram', indexpilot.histogram_sum(q.histogram))";
-    let cut = "COALESCE(a.finished_at, a.started_at)";
     #[derive(Deserialize)]
     struct Pair {
         before: Sums,
@@ -123,14 +128,15 @@ pub fn controls(action_id: i64) -> Result<Vec<(Window, Window)>> {
     }
     let rows: Vec<Pair> = spi::rows(
         &format!(
-            "SELECT (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = c.id AND q.bucket_at < {cut}) AS before,
-                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = c.id AND q.bucket_at >= {cut}) AS after
-               FROM indexpilot.actions a, LATERAL (
+            "WITH {}
+             SELECT (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = c.id AND q.bucket_at < a.cut) AS before,
+                    (SELECT {sums} FROM indexpilot.workload_stats q WHERE q.workload_id = c.id AND q.bucket_at >= a.since) AS after
+               FROM a, LATERAL (
                     SELECT w.id FROM indexpilot.workload w JOIN indexpilot.workload_stats q ON q.workload_id = w.id
-                     WHERE w.command = 'select' AND w.relations <> '{{}}' AND NOT w.relations && {NAMES}
-                       AND q.bucket_at >= {cut}
-                     GROUP BY w.id ORDER BY pg_catalog.sum(q.calls) DESC, w.id LIMIT ($1->>'most')::integer) c
-              WHERE a.id = ($1->>'id')::bigint"
+                     WHERE w.command = 'select' AND w.relations <> '{{}}' AND NOT w.relations && a.names
+                       AND q.bucket_at >= a.since
+                     GROUP BY w.id ORDER BY pg_catalog.sum(q.calls) DESC, w.id LIMIT ($1->>'most')::integer) c",
+            action()
         ),
         json!({ "id": action_id, "most": CONTROLS }),
     )?;
