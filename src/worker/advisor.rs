@@ -97,7 +97,7 @@ pub fn analyze(request: &Request) -> Result<Vec<Decision>> {
     // The worker has just done both, in transactions of their own: here it would hold rows of the workload while it looks at tables,
     // and deadlock with whoever has a table locked and flushes.
     if request.cause != WORKER {
-        flush::flush(flush::PATIENCE)?;
+        flush::after_others()?;
         profile::refresh()?;
     }
     let weighed = captured(request)?;

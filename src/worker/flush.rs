@@ -38,6 +38,13 @@ pub fn flush(patience: Duration) -> Result<Option<usize>> {
     Ok(Some(templates))
 }
 
+/// As [`flush`], after whoever is doing so now: for a caller who wants to see all that ran until now. Who does not end his transaction is
+/// waited for a little; then what he has taken is not seen.
+pub fn after_others() -> Result<()> {
+    let _ = workload::wait_flush_lock();
+    flush(PATIENCE).map(drop)
+}
+
 /// What is on its way to the tables.
 #[derive(Default)]
 pub struct Taken {
