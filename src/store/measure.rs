@@ -63,11 +63,14 @@ pub fn can_make_writes_fail(index: u32) -> Result<bool> {
     Ok(spi::value(sql, json!({ "index": index }))?.unwrap_or(true))
 }
 
-/// Some statement on the table of an action has failed since its index appeared.
+/// Some statement on the table of an action has failed since its index appeared, and no index is being built there, which writes maintain
+/// already.
 pub fn failed_since(action_id: i64) -> Result<bool> {
     let sql = format!(
         "WITH {} SELECT EXISTS (SELECT FROM a JOIN indexpilot.workload w ON w.relations && a.names
-                          JOIN indexpilot.workload_stats q ON q.workload_id = w.id AND q.bucket_at >= a.since AND q.errors > 0) AS failed",
+                          JOIN indexpilot.workload_stats q ON q.workload_id = w.id AND q.bucket_at >= a.since AND q.errors > 0)
+                AND NOT EXISTS (SELECT FROM indexpilot.actions b WHERE b.state = 'building' AND b.kind = 'create'
+                                   AND b.table_id = ANY (SELECT pg_catalog.unnest(a.names) FROM a)) AS failed",
         action()
     );
     Ok(spi::value(&sql, json!({ "id": action_id }))?.unwrap_or_default())

@@ -24,11 +24,14 @@ use serde_json::json;
 
 /// Judges what is due in this database; called by the worker outside a transaction.
 pub fn run() -> Result<()> {
-    let watched =
-        bgworker::transaction("indexpilot: looking for built indexes", || action::in_states(&[State::Built, State::Verifying]))?;
     let mut failed = None;
+    // All of them are watched before any is judged, or an older one would answer for the youngest.
+    for action in in_state(State::Built)? {
+        bgworker::transaction("indexpilot: beginning to verify", || watch(&action))?;
+    }
+    let watched = in_state(State::Verifying)?;
     // The newest first: what began after all were built is its doing, if anybody's.
-    for action in watched.iter().rev().filter(|a| a.kind == Kind::Create) {
+    for action in watched.iter().rev() {
         // What is wrong with one must not keep the others from their verdict.
         if let Err(e) = bgworker::transaction("indexpilot: verifying", || look(action)) {
             pgrx::warning!("indexpilot: verify: could not judge index \"{}\": {e}", action.index_name);
@@ -38,6 +41,17 @@ pub fn run() -> Result<()> {
     failed.map_or(Ok(()), Err)
 }
 
+fn in_state(state: State) -> Result<Vec<Action>> {
+    let all = bgworker::transaction("indexpilot: looking for built indexes", || action::in_states(&[state]))?;
+    Ok(all.into_iter().filter(|a| a.kind == Kind::Create).collect())
+}
+
+fn watch(action: &Action) -> Result<()> {
+    verification::begin(action.id, &verification::counters(action.table_id, action.index_id)?)?;
+    action::transition(action.id, State::Built, Event::Watch)?;
+    Ok(())
+}
+
 fn look(action: &Action) -> Result<()> {
     let canary = canary::of_action(action)?;
     if !guc::verify() {
@@ -45,11 +59,6 @@ fn look(action: &Action) -> Result<()> {
             canary::finish(canary.id, "indexpilot.verify is off", None)?;
         }
         action::transition(action.id, action.state, Event::Keep)?;
-        return Ok(());
-    }
-    if action.state == State::Built {
-        verification::begin(action.id, &verification::counters(action.table_id, action.index_id)?)?;
-        action::transition(action.id, State::Built, Event::Watch)?;
         return Ok(());
     }
     let Some(finished_at) = action.finished_at else { return Ok(()) };
