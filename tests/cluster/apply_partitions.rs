@@ -164,6 +164,10 @@ fn d53_a_rollout_goes_on_after_a_crash_and_follows_the_partitions() -> Result<()
     assert_eq!(unusable(&mut db)?, 0);
     assert_eq!(indexed(&mut db)?, format!("crm.apr customer, crm.feb customer, crm.{first} customer"));
 
+    // Whoever built the last looks once more for new ones.
+    poll_until(LIMIT, "the builder to end", || {
+        Ok(number(&mut db, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'indexpilot builder'")? == 0)
+    })?;
     // Later ones get it in mode apply, where IndexPilot acts by itself.
     db.batch_execute(
         "CREATE TABLE crm.mary PARTITION OF crm.sales FOR VALUES FROM ('2026-05-01') TO ('2026-06-01'); \
