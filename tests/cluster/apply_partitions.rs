@@ -141,10 +141,14 @@ fn d53_a_rollout_goes_on_after_a_crash_and_follows_the_partitions() -> Result<()
     mid_build(&mut db)?;
     assert_eq!(number(&mut db, "SELECT count(*) FROM indexpilot.actions WHERE state = 'building'")?, 1);
     // The power goes off; when the next one is being built, one of those that wait is dropped, one is detached, and a new one comes.
+    cluster.configure("indexpilot.apply", "off")?;
     cluster.restart(Stop::Immediate)?;
     drop(holder);
     let mut db = connect(&cluster)?;
     let holder = hold_snapshot(&cluster)?;
+    // Not before the snapshot is there, or one is built already.
+    cluster.configure("indexpilot.apply", "on")?;
+    cluster.reload()?;
     mid_build(&mut db)?;
     let first = text(&mut db, "SELECT table_name FROM indexpilot.actions WHERE state = 'building'")?;
     let sql = "SELECT table_name::text FROM indexpilot.actions WHERE state = 'queued' ORDER BY attempts";
