@@ -245,7 +245,7 @@ pub(super) fn half_dropped(a: &Action) -> Result<bool> {
 
 pub(super) fn past_return(index: &str) -> Error {
     Error::new(Kind::Prerequisite, format!("the drop of index \"{index}\" has begun and cannot be called off"))
-        .detail("The index is not maintained for plans any more; only a build brings it back.")
+        .detail("No plan can use the index any more; only a build brings it back.")
         .hint("CALL indexpilot.wait_for_actions(), then SELECT indexpilot.rollback(id) of the mutation drop_index.")
 }
 
