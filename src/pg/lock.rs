@@ -65,6 +65,27 @@ pub fn against_ddl(relation: u32) {
     unsafe { pg_sys::LockRelationOid(pg_sys::Oid::from(relation), pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE) };
 }
 
+/// As [`against_ddl`], but over commits, until [`allow_ddl`] or an error ends the transaction. The caller has it from [`against_ddl`] too,
+/// so this does not wait.
+pub fn against_ddl_over_commits(table: u32) {
+    let mut relation = relation(table);
+    // SAFETY: in a transaction. A rollback and the end of the process give it back (ProcReleaseLocks, proc.c), a commit does not.
+    unsafe { pg_sys::LockRelationIdForSession(&mut relation, pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE) };
+}
+
+/// Gives back what [`against_ddl_over_commits`] took.
+pub fn allow_ddl(table: u32) {
+    let mut relation = relation(table);
+    // SAFETY: warns, and does nothing else, when it is not held.
+    unsafe { pg_sys::UnlockRelationIdForSession(&mut relation, pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE) };
+}
+
+/// A relation of the session's database that is not shared.
+fn relation(oid: u32) -> pg_sys::LockRelId {
+    // SAFETY: reads a variable of the session.
+    pg_sys::LockRelId { relId: pg_sys::Oid::from(oid), dbId: unsafe { pg_sys::MyDatabaseId } }
+}
+
 /// Gives back what [`try_for_session`] took.
 pub fn release(what: Own) {
     let tag = tag(what);

@@ -346,6 +346,36 @@ fn d52_others_work_on_the_table_before_or_after_a_build() -> Result<()> {
 }
 
 #[test]
+fn d52_whoever_waits_for_a_build_comes_after_its_last_commit() -> Result<()> {
+    let cluster = cluster("apply-d52-end")?;
+    let mut db = connect(&cluster)?;
+    // Holds up the last transaction of a build, in which the index was made usable, and in which the server lets go of the table.
+    db.batch_execute(
+        "CREATE FUNCTION crm.slow() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(7); END'; \
+         CREATE EVENT TRIGGER slow ON ddl_command_end WHEN tag IN ('CREATE INDEX') EXECUTE FUNCTION crm.slow(); \
+         SELECT pg_advisory_lock(7)",
+    )?;
+    let id = enqueue(&mut db, "ip_goods_price", "price")?;
+    let waits_for_the_builder = "SELECT count(*) FROM pg_stat_activity w JOIN pg_stat_activity b ON b.pid = ANY (pg_blocking_pids(w.pid)) \
+                                 WHERE b.backend_type = 'indexpilot builder'";
+    poll_until(LIMIT, "the build to come to its end", || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND backend_type = 'indexpilot builder'";
+        Ok(number(&mut db, sql)? == 1)
+    })?;
+    let mut other = connect(&cluster)?;
+    let waits = thread::spawn(move || other.batch_execute("VACUUM (FULL) crm.goods"));
+    poll_until(LIMIT, "the other session to wait for the build", || Ok(number(&mut db, waits_for_the_builder)? == 1))?;
+    db.batch_execute("SELECT pg_advisory_unlock(7)")?;
+    assert_eq!(reach(&mut db, id, &SETTLED)?, "built");
+    waits.join().map_err(|_| "the other session panicked")??;
+    assert_eq!(unusable(&mut db)?, 0);
+    // Nothing is held for longer than that.
+    db.batch_execute("SET lock_timeout = '20s'")?;
+    db.batch_execute("VACUUM (FULL) crm.goods")?;
+    Ok(())
+}
+
+#[test]
 fn d57_a_trigger_on_commands_that_fails_does_not_mislead() -> Result<()> {
     let cluster = cluster("apply-d57")?;
     let mut db = connect(&cluster)?;
