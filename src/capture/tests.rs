@@ -39,33 +39,71 @@ mod tests {
         assert!(!crate::pg::own::working());
     }
 
+    /// As text, when it is short and harmless.
+    fn printed(value: &str) -> Option<String> {
+        let sql = format!("SELECT {value}");
+        Spi::connect(|client| {
+            let row = client.select(&sql, None, &[]).unwrap().first();
+            let oid = row.column_type_oid(1).unwrap().value();
+            let mut buffer = [0u8; 256];
+            let mut out = std::io::Cursor::new(&mut buffer[..]);
+            let datum = row.get_datum_by_ordinal(1).unwrap().unwrap();
+            // SAFETY: the value and its type are those of the row.
+            unsafe { crate::pg::value::print(&mut out, oid, datum) }?;
+            let end = out.position() as usize;
+            Some(String::from_utf8(buffer[..end].to_vec()).unwrap())
+        })
+    }
+
     #[pg_test]
     fn values_are_printed_as_their_types_read_them() {
-        for days in [
-            "2000-01-01",
-            "2024-02-29",
-            "1999-12-31",
-            "1970-01-01",
-            "infinity",
-            "-infinity",
-            "0001-01-01",
-            "4713-01-01 BC",
-            "5874897-12-31",
+        for (kind, values) in [
+            (
+                "date",
+                &[
+                    "2000-01-01",
+                    "2024-02-29",
+                    "1999-12-31",
+                    "infinity",
+                    "-infinity",
+                    "0001-01-01",
+                    "4713-01-01 BC",
+                    "5874897-12-31",
+                ][..],
+            ),
+            (
+                "timestamp",
+                &["2024-02-29 23:59:59.999999", "1969-12-31 00:00:00.000001", "infinity", "0044-03-15 12:00:00.000000 BC"],
+            ),
+            ("bool", &["true", "false"]),
+            ("int8", &["-9223372036854775808"]),
+            ("name", &["", "a name"]),
+            ("text", &["", "it's"]),
+            ("numeric", &["-0.10", "NaN"]),
+            ("inet", &["10.0.0.0/8"]),
+            ("jsonb", &[r#"{"a": [1, null]}"#]),
+            ("int2[]", &["{}", "{1,NULL,-3}"]),
+            ("int4[]", &["{7}"]),
+            ("int8[]", &["{9223372036854775807,0}"]),
+            ("bool[]", &["{true,false}"]),
+            ("numeric[]", &["{1.50,NaN}"]),
+            ("varchar[]", &[r#"{a,"b c","",NULL,"null","x\"y","back\\slash","{","a,b"}"#]),
+            ("text[]", &["{\"tab\there\",ä\u{a0}}"]),
         ] {
-            let n = Spi::get_one::<pgrx::datum::Date>(&format!("SELECT '{days}'::date")).unwrap().unwrap();
-            let mut buffer = [0u8; 64];
-            let mut out = std::io::Cursor::new(&mut buffer[..]);
-            crate::pg::value::date(&mut out, n.into_inner()).unwrap();
-            let end = out.position() as usize;
-            assert_eq!(std::str::from_utf8(&buffer[..end]).unwrap(), days);
+            for value in values {
+                let literal = format!("$v${value}$v$::{kind}");
+                let text = printed(&literal);
+                assert_eq!(text.as_deref(), Some(*value), "{kind}");
+            }
         }
-        for stamp in ["2024-02-29 23:59:59.999999", "1969-12-31 00:00:00.000001", "infinity", "0044-03-15 12:00:00.000000 BC"] {
-            let us = Spi::get_one::<pgrx::datum::Timestamp>(&format!("SELECT '{stamp}'::timestamp")).unwrap().unwrap();
-            let mut buffer = [0u8; 64];
-            let mut out = std::io::Cursor::new(&mut buffer[..]);
-            crate::pg::value::timestamp(&mut out, us.into_inner(), false).unwrap();
-            let end = out.position() as usize;
-            assert_eq!(std::str::from_utf8(&buffer[..end]).unwrap(), stamp);
+        for value in [
+            "'{{1,2}}'::int4[]",
+            "'[0:1]={1,2}'::int4[]",
+            "repeat('x', 257)",
+            "array_fill('x'::text, ARRAY[100])",
+            "'1 day'::interval",
+        ] {
+            assert_eq!(printed(value), None, "{value}");
         }
     }
 }

@@ -5,10 +5,10 @@
 //! The functions are given a QueryDesc, or the plan of one, between its creation and its end.
 
 use super::{compat, value};
-use pgrx::{pg_sys, varlena};
+use pgrx::pg_sys;
 use std::ffi::c_char;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 
 /// Range table entries and inheritance children of a plan that are looked at.
 const MAX_ENTRIES: usize = 1024;
@@ -306,7 +306,7 @@ pub enum Value {
 /// Type of parameter `number` (from 1), and its value as text. Of a variable of a function only what can be had without running code.
 ///
 /// # Safety
-/// See above. May raise only what the output functions of built-in types do.
+/// See above, and [`value::print`]: raises at most for want of memory.
 pub unsafe fn parameter(query: *const pg_sys::QueryDesc, number: usize, buffer: &mut [u8]) -> (u32, Value) {
     // SAFETY: number is checked; a fetching list is asked in the way in which the planner asks it when it only estimates (params.h).
     unsafe {
@@ -330,7 +330,7 @@ pub unsafe fn parameter(query: *const pg_sys::QueryDesc, number: usize, buffer: 
             Value::Null
         } else {
             let mut out = Cursor::new(buffer);
-            match print(&mut out, parameter.ptype, parameter.value) {
+            match value::print(&mut out, parameter.ptype, parameter.value) {
                 Some(()) => Value::Text(out.position() as usize),
                 None => Value::Unknown,
             }
@@ -342,80 +342,4 @@ pub unsafe fn parameter(query: *const pg_sys::QueryDesc, number: usize, buffer: 
 unsafe fn bytes_of<'a>(start: *const c_char, length: usize) -> &'a [u8] {
     // SAFETY: `start` points to at least `length` bytes that live for `'a`.
     unsafe { std::slice::from_raw_parts(start.cast(), length) }
-}
-
-/// Writes a value as text; `None` for types and values that are not known to be short and harmless.
-unsafe fn print(out: &mut Cursor<&mut [u8]>, oid: pg_sys::Oid, datum: pg_sys::Datum) -> Option<()> {
-    let word = datum.value();
-    let limit = out.get_ref().len();
-    // SAFETY: the built-in types have these representations on 64-bit platforms (pg_type.dat); nothing is detoasted.
-    unsafe {
-        match oid {
-            pg_sys::BOOLOID => write!(out, "{}", word & 0xFF != 0).ok(),
-            pg_sys::INT2OID => write!(out, "{}", word as i16).ok(),
-            pg_sys::INT4OID => write!(out, "{}", word as i32).ok(),
-            pg_sys::INT8OID => write!(out, "{}", word as i64).ok(),
-            pg_sys::OIDOID => write!(out, "{}", word as u32).ok(),
-            pg_sys::FLOAT4OID => {
-                let v = f32::from_bits(word as u32);
-                value::float(out, f64::from(v), format_args!("{v:e}"))
-            }
-            pg_sys::FLOAT8OID => {
-                let v = f64::from_bits(word as u64);
-                value::float(out, v, format_args!("{v:e}"))
-            }
-            pg_sys::DATEOID => value::date(out, word as i32),
-            pg_sys::TIMESTAMPOID => value::timestamp(out, word as i64, false),
-            pg_sys::TIMESTAMPTZOID => value::timestamp(out, word as i64, true),
-            pg_sys::UUIDOID => value::uuid(out, bytes_of(datum.cast_mut_ptr(), 16)),
-            pg_sys::NAMEOID => {
-                let name = datum.cast_mut_ptr::<c_char>();
-                out.write_all(bytes_of(name, sys::strnlen(name, pg_sys::NAMEDATALEN as usize))).ok()
-            }
-            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => {
-                let text = plain(datum, limit)?;
-                out.write_all(bytes_of(varlena::vardata_any(text), varlena::varsize_any_exhdr(text))).ok()
-            }
-            // Not those whose text depends on settings of the session, and none that could hold a value of a user's type.
-            pg_sys::NUMERICOID => by_function(out, pg_sys::F_NUMERIC_OUT, plain(datum, limit)?),
-            pg_sys::JSONBOID => by_function(out, pg_sys::F_JSONB_OUT, plain(datum, limit)?),
-            pg_sys::JSONOID => by_function(out, pg_sys::F_JSON_OUT, plain(datum, limit)?),
-            pg_sys::INETOID => by_function(out, pg_sys::F_INET_OUT, plain(datum, limit)?),
-            pg_sys::CIDROID => by_function(out, pg_sys::F_CIDR_OUT, plain(datum, limit)?),
-            pg_sys::INT2ARRAYOID
-            | pg_sys::INT4ARRAYOID
-            | pg_sys::INT8ARRAYOID
-            | pg_sys::TEXTARRAYOID
-            | pg_sys::VARCHARARRAYOID
-            | pg_sys::BOOLARRAYOID
-            | pg_sys::NUMERICARRAYOID => by_function(out, pg_sys::F_ARRAY_OUT, plain(datum, limit)?),
-            _ => None,
-        }
-    }
-}
-
-/// By the output function of a built-in type.
-unsafe fn by_function(out: &mut Cursor<&mut [u8]>, function: u32, value: *const pg_sys::varlena) -> Option<()> {
-    let limit = out.get_ref().len();
-    // SAFETY: the function is the type's own; its result is NUL-terminated and ours.
-    unsafe {
-        let text = pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(function), pg_sys::Datum::from(value));
-        let length = sys::strnlen(text, limit + 1);
-        let done = if length <= limit { out.write_all(bytes_of(text, length)).ok() } else { None };
-        pg_sys::pfree(text.cast());
-        done
-    }
-}
-
-/// The value, when it is short and lies here in full: neither compressed nor stored elsewhere.
-unsafe fn plain(datum: pg_sys::Datum, limit: usize) -> Option<*const pg_sys::varlena> {
-    let pointer: *const pg_sys::varlena = datum.cast_mut_ptr();
-    // SAFETY: the header says how it is stored.
-    unsafe {
-        (!pointer.is_null()
-            && !varlena::varatt_is_1b_e(pointer)
-            && !varlena::varatt_is_4b_c(pointer)
-            && varlena::varsize_any_exhdr(pointer) <= limit)
-            .then_some(pointer)
-    }
 }

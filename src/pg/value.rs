@@ -1,5 +1,7 @@
 //! Parameter values as text that the types' input functions read under every setting of the session that reads them.
 
+use pgrx::{pg_sys, varlena};
+use std::ffi::CStr;
 use std::io::{Cursor, Write};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -21,7 +23,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// `date`: days since 2000-01-01.
-pub fn date(out: &mut Cursor<&mut [u8]>, days: i32) -> Option<()> {
+fn date(out: &mut Cursor<&mut [u8]>, days: i32) -> Option<()> {
     match days {
         i32::MAX => write!(out, "infinity"),
         i32::MIN => write!(out, "-infinity"),
@@ -34,7 +36,7 @@ pub fn date(out: &mut Cursor<&mut [u8]>, days: i32) -> Option<()> {
 }
 
 /// `timestamp` and `timestamptz`: microseconds since 2000-01-01 (UTC).
-pub fn timestamp(out: &mut Cursor<&mut [u8]>, us: i64, with_zone: bool) -> Option<()> {
+fn timestamp(out: &mut Cursor<&mut [u8]>, us: i64, with_zone: bool) -> Option<()> {
     match us {
         i64::MAX => write!(out, "infinity"),
         i64::MIN => write!(out, "-infinity"),
@@ -52,7 +54,7 @@ pub fn timestamp(out: &mut Cursor<&mut [u8]>, us: i64, with_zone: bool) -> Optio
 }
 
 /// `float8` and `float4`, in the shortest form that gives the same value again.
-pub fn float(out: &mut Cursor<&mut [u8]>, value: f64, shortest: std::fmt::Arguments<'_>) -> Option<()> {
+fn float(out: &mut Cursor<&mut [u8]>, value: f64, shortest: std::fmt::Arguments<'_>) -> Option<()> {
     if value.is_nan() {
         write!(out, "NaN").ok()
     } else if value.is_infinite() {
@@ -63,6 +65,142 @@ pub fn float(out: &mut Cursor<&mut [u8]>, value: f64, shortest: std::fmt::Argume
 }
 
 /// `uuid`.
-pub fn uuid(out: &mut Cursor<&mut [u8]>, bytes: &[u8]) -> Option<()> {
+fn uuid(out: &mut Cursor<&mut [u8]>, bytes: &[u8]) -> Option<()> {
     bytes.iter().try_for_each(|b| write!(out, "{b:02x}")).ok()
+}
+
+/// Writes a value as text; `None` for types and values that are not known to be short and harmless.
+///
+/// # Safety
+/// The value is of that type. What is called raises only for want of memory, and holds nothing then: it reads no catalog and detoasts
+/// nothing that is stored elsewhere.
+pub unsafe fn print(out: &mut Cursor<&mut [u8]>, oid: pg_sys::Oid, datum: pg_sys::Datum) -> Option<()> {
+    let word = datum.value();
+    let limit = out.get_ref().len();
+    // SAFETY: the built-in types have these representations on 64-bit platforms (pg_type.dat); nothing is detoasted.
+    unsafe {
+        match oid {
+            pg_sys::BOOLOID => write!(out, "{}", word & 0xFF != 0).ok(),
+            pg_sys::INT2OID => write!(out, "{}", word as i16).ok(),
+            pg_sys::INT4OID => write!(out, "{}", word as i32).ok(),
+            pg_sys::INT8OID => write!(out, "{}", word as i64).ok(),
+            pg_sys::OIDOID => write!(out, "{}", word as u32).ok(),
+            pg_sys::FLOAT4OID => {
+                let v = f32::from_bits(word as u32);
+                float(out, f64::from(v), format_args!("{v:e}"))
+            }
+            pg_sys::FLOAT8OID => {
+                let v = f64::from_bits(word as u64);
+                float(out, v, format_args!("{v:e}"))
+            }
+            pg_sys::DATEOID => date(out, word as i32),
+            pg_sys::TIMESTAMPOID => timestamp(out, word as i64, false),
+            pg_sys::TIMESTAMPTZOID => timestamp(out, word as i64, true),
+            pg_sys::UUIDOID => uuid(out, &*datum.cast_mut_ptr::<[u8; 16]>()),
+            pg_sys::NAMEOID => {
+                let name = &*datum.cast_mut_ptr::<[u8; pg_sys::NAMEDATALEN as usize]>();
+                out.write_all(name.split(|byte| *byte == 0).next()?).ok()
+            }
+            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => {
+                out.write_all(varlena::varlena_to_byte_slice(plain(datum, limit)?)).ok()
+            }
+            // Not those whose text depends on settings of the session, and none that could hold a value of a user's type.
+            pg_sys::NUMERICOID => by_function(out, pg_sys::F_NUMERIC_OUT, plain(datum, limit)?),
+            pg_sys::JSONBOID => by_function(out, pg_sys::F_JSONB_OUT, plain(datum, limit)?),
+            pg_sys::JSONOID => by_function(out, pg_sys::F_JSON_OUT, plain(datum, limit)?),
+            pg_sys::INETOID => by_function(out, pg_sys::F_INET_OUT, plain(datum, limit)?),
+            pg_sys::CIDROID => by_function(out, pg_sys::F_CIDR_OUT, plain(datum, limit)?),
+            pg_sys::BOOLARRAYOID => array(out, pg_sys::BOOLOID, (1, true, b'c'), plain(datum, limit)?),
+            pg_sys::INT2ARRAYOID => array(out, pg_sys::INT2OID, (2, true, b's'), plain(datum, limit)?),
+            pg_sys::INT4ARRAYOID => array(out, pg_sys::INT4OID, (4, true, b'i'), plain(datum, limit)?),
+            pg_sys::INT8ARRAYOID => array(out, pg_sys::INT8OID, (8, true, b'd'), plain(datum, limit)?),
+            pg_sys::TEXTARRAYOID => array(out, pg_sys::TEXTOID, (-1, false, b'i'), plain(datum, limit)?),
+            pg_sys::VARCHARARRAYOID => array(out, pg_sys::VARCHAROID, (-1, false, b'i'), plain(datum, limit)?),
+            pg_sys::NUMERICARRAYOID => array(out, pg_sys::NUMERICOID, (-1, false, b'i'), plain(datum, limit)?),
+            _ => None,
+        }
+    }
+}
+
+/// By the output function of a built-in type, which the server finds without its catalogs.
+unsafe fn by_function(out: &mut Cursor<&mut [u8]>, function: u32, value: *const pg_sys::varlena) -> Option<()> {
+    // SAFETY: the function is the type's own; its result is NUL-terminated and ours.
+    unsafe {
+        let text = pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(function), pg_sys::Datum::from(value));
+        let done = out.write_all(CStr::from_ptr(text).to_bytes()).ok();
+        pg_sys::pfree(text.cast());
+        done
+    }
+}
+
+/// The value, when it is short and lies here in full: neither compressed nor stored elsewhere.
+unsafe fn plain(datum: pg_sys::Datum, limit: usize) -> Option<*const pg_sys::varlena> {
+    let pointer: *const pg_sys::varlena = datum.cast_mut_ptr();
+    // SAFETY: the header says how it is stored.
+    unsafe {
+        (!pointer.is_null()
+            && !varlena::varatt_is_1b_e(pointer)
+            && !varlena::varatt_is_4b_c(pointer)
+            && varlena::varsize_any_exhdr(pointer) <= limit)
+            .then_some(pointer)
+    }
+}
+
+/// An array of a built-in type, whose length, passing by value and alignment are given, as array_out (arrayfuncs.c) prints it, which
+/// would look its type up in the catalogs. `None` for more than one dimension, and for one that does not begin at 1.
+unsafe fn array(
+    out: &mut Cursor<&mut [u8]>,
+    element: pg_sys::Oid,
+    (length, by_value, align): (i32, bool, u8),
+    value: *const pg_sys::varlena,
+) -> Option<()> {
+    let limit = out.get_ref().len();
+    // SAFETY: a copy when the header is short, else the value itself. Dimensions and lower bounds follow the head (array.h). The server
+    // makes both arrays as long as it says; elements by reference are within the value.
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(value.cast_mut()).cast::<pg_sys::ArrayType>();
+        let bounds = array.add(1).cast::<i32>();
+        let mut elements: *mut pg_sys::Datum = std::ptr::null_mut();
+        let mut nulls: *mut bool = std::ptr::null_mut();
+        let mut count = 0;
+        match (*array).ndim {
+            0 => {}
+            1 if *bounds.add(1) == 1 => {
+                pg_sys::deconstruct_array(array, element, length, by_value, align as _, &mut elements, &mut nulls, &mut count);
+            }
+            _ => return None,
+        }
+        let mut buffer = vec![0; limit];
+        out.write_all(b"{").ok()?;
+        for i in 0..count as usize {
+            if i > 0 {
+                out.write_all(b",").ok()?;
+            }
+            if *nulls.add(i) {
+                out.write_all(b"NULL").ok()?;
+                continue;
+            }
+            let mut text = Cursor::new(&mut buffer[..]);
+            print(&mut text, element, *elements.add(i))?;
+            let end = text.position() as usize;
+            member(out, &buffer[..end])?;
+        }
+        out.write_all(b"}").ok()
+    }
+}
+
+/// A member of an array, in quotes where it must be.
+fn member(out: &mut Cursor<&mut [u8]>, text: &[u8]) -> Option<()> {
+    let special = |b: &u8| b"\"\\{}, \t\n\r\x0b\x0c".contains(b);
+    if !text.is_empty() && !text.eq_ignore_ascii_case(b"null") && !text.iter().any(special) {
+        return out.write_all(text).ok();
+    }
+    out.write_all(b"\"").ok()?;
+    for byte in text {
+        if b"\"\\".contains(byte) {
+            out.write_all(b"\\").ok()?;
+        }
+        out.write_all(&[*byte]).ok()?;
+    }
+    out.write_all(b"\"").ok()
 }
