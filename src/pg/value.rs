@@ -123,6 +123,9 @@ pub unsafe fn print(out: &mut Cursor<&mut [u8]>, oid: pg_sys::Oid, datum: pg_sys
 }
 
 /// By the output function of a built-in type, which the server finds without its catalogs.
+///
+/// # Safety
+/// The value is of the function's type.
 unsafe fn by_function(out: &mut Cursor<&mut [u8]>, function: u32, value: *const pg_sys::varlena) -> Option<()> {
     // SAFETY: the function is the type's own; its result is NUL-terminated and ours.
     unsafe {
@@ -134,6 +137,9 @@ unsafe fn by_function(out: &mut Cursor<&mut [u8]>, function: u32, value: *const 
 }
 
 /// The value, when it is short and lies here in full: neither compressed nor stored elsewhere.
+///
+/// # Safety
+/// The value is of a type of variable length.
 unsafe fn plain(datum: pg_sys::Datum, limit: usize) -> Option<*const pg_sys::varlena> {
     let pointer: *const pg_sys::varlena = datum.cast_mut_ptr();
     // SAFETY: the header says how it is stored.
@@ -148,6 +154,9 @@ unsafe fn plain(datum: pg_sys::Datum, limit: usize) -> Option<*const pg_sys::var
 
 /// An array of a built-in type, whose length, passing by value and alignment are given, as array_out (arrayfuncs.c) prints it, which
 /// would look its type up in the catalogs. `None` for more than one dimension, and for one that does not begin at 1.
+///
+/// # Safety
+/// The value is an array of that type.
 unsafe fn array(
     out: &mut Cursor<&mut [u8]>,
     element: pg_sys::Oid,

@@ -115,9 +115,10 @@ pub(super) fn compare(
     let p = stats::p_value(&stretched(&m.before, times), &m.after);
     row.p_value = Some(p);
     row.expected_ms = Some(expected);
-    row.slower_at_all = p < chance_slower && after > expected;
-    let too_slow = after > expected * (1.0 + max_regression) && after - expected >= MIN_LOSS_MS;
-    // What takes longer than before is not praised because everything else takes even longer.
+    // What takes no longer than before is not blamed because everything else takes even less, and what takes longer is not praised
+    // because everything else takes even longer.
+    row.slower_at_all = rises && p < chance_slower && after > expected;
+    let too_slow = rises && after > expected * (1.0 + max_regression) && after - expected >= MIN_LOSS_MS;
     let gains = !rises && after <= expected * (1.0 - MIN_GAIN);
     row.effect = if row.slower_at_all && too_slow {
         Effect::Slower

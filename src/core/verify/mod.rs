@@ -8,7 +8,8 @@
 //! count, and only what can hardly be an accident ([`ALARM`]): statements that fail cannot wait for half an hour.
 //!
 //! When the queries that have nothing to do with the table became slower too, the server did, and not because of the index: that
-//! much ([`drift`]) is taken off before anything is said to be slower, and in the same way before it is said to be faster.
+//! much ([`drift`]) is taken off before anything is said to be slower, and in the same way before it is said to be faster. What takes no
+//! longer than before is never slower, whatever became of the others: nobody would understand why its index goes.
 //!
 //! The verdict, first match:
 //! 1. *Reverted* when a query fails significantly more often than before, and the index can be why: it can make writes fail whose rows are

@@ -244,6 +244,15 @@ fn slower_than_before_is_not_faster_because_everything_is_slower() {
 }
 
 #[test]
+fn no_slower_than_before_is_not_slower_because_everything_is_faster() {
+    for role in [Role::Cited, Role::Other, Role::Write] {
+        let m = [measured(1, role, around(1_000, 100), around(990, 100))];
+        let j = judge(&m, &Circumstances { drift: 0.5, ..Circumstances::after(60.0) }, &config());
+        assert_eq!((j.rows[0].effect, j.lost_ms), (Effect::Same, 0.0));
+    }
+}
+
+#[test]
 fn the_server_as_a_whole_is_not_the_index() {
     let cited = measured(1, Role::Cited, around(10_000, 100), around(1_000, 100));
     let other = measured(2, Role::Other, around(1_000, 100), around(1_600, 20_000));
