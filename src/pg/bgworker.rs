@@ -297,11 +297,17 @@ impl Identity {
     }
 }
 
+/// A cancel that arrived too late for what it was meant for must not hit what comes next.
+pub fn forget_cancel() {
+    // SAFETY: plain write; whoever waits for a cancel has ended.
+    unsafe { pg_sys::QueryCancelPending = 0 };
+}
+
 /// Rolls back after an error and makes the process usable again, as PostgresMain (postgres.c) does.
 pub(super) fn abort() {
-    // SAFETY: valid in every transaction state; a cancel that arrived too late must not hit the next transaction.
+    forget_cancel();
+    // SAFETY: valid in every transaction state.
     unsafe {
-        pg_sys::QueryCancelPending = 0;
         pg_sys::AbortCurrentTransaction();
         pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
     }

@@ -157,12 +157,18 @@ fn carry_out(action: &Action) -> Result<bool> {
         let attempt = action.attempts + 1;
         pgrx::log!("indexpilot: apply: action {}, attempt {attempt}: {statement}", action.id);
         let begun = time::now();
-        let outcome = command(|| match (&index, action.kind) {
-            (_, Kind::Create) => apply::create::build(&statement, action.table_id, &table, &action.tag),
-            (Some(index), Kind::Drop) => apply::drop::carry_out(index),
-            (Some(index), Kind::Reindex) => apply::reindex::rebuild(index),
-            // Gone already: a drop is done, a rebuild has failed, and the catalog says so.
-            (None, _) => Ok(()),
+        let outcome = command(|| {
+            state::set_running(databases::current(), action.id);
+            let outcome = match (&index, action.kind) {
+                (_, Kind::Create) => apply::create::build(&statement, action.table_id, &table, &action.tag),
+                (Some(index), Kind::Drop) => apply::drop::carry_out(index),
+                (Some(index), Kind::Reindex) => apply::reindex::rebuild(index),
+                // Gone already: a drop is done, a rebuild has failed, and the catalog says so.
+                (None, _) => Ok(()),
+            };
+            state::set_running(databases::current(), 0);
+            bgworker::forget_cancel();
+            outcome
         });
         // Dropped and made anew, the extension gives the same numbers to other actions.
         let there = transaction("indexpilot: looking for the extension", || {

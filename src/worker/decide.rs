@@ -225,11 +225,11 @@ pub fn cancel(id: i64) -> Result<bool> {
             outcome::record(&a, Event::Cancel, None, None, None)?;
             Ok(true)
         }
-        State::Building => match outcome::interrupt(a.worker_pid)? {
+        State::Building => match outcome::interrupt(&a)? {
             true => Ok(true),
             false => {
                 pgrx::warning!(
-                    "action {id} was not cancelled: its process has ended, and the builder looks at what it left; try again"
+                    "action {id} was not cancelled: its command does not run any more, and the builder concludes the action"
                 );
                 Ok(false)
             }

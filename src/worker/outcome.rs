@@ -2,12 +2,12 @@
 //! transaction. The same steps follow an attempt of this process and the death of another one.
 
 use super::builder::MAX_ATTEMPTS;
-use super::{canary, command, trial};
+use super::{canary, command, state, trial};
 use crate::apply::reconcile::{self, Index};
 use crate::apply::{self, Class, Failure};
 use crate::pg::bgworker::{self, transaction};
 use crate::pg::error::{Error, Kind as ErrorKind, Result};
-use crate::pg::spi;
+use crate::pg::{database as databases, spi};
 use crate::store::action::{self, Action};
 use crate::store::guard as noted;
 use crate::store::log::{self, Mutation};
@@ -413,9 +413,13 @@ pub fn interrupt_build(pid: Option<i32>) -> Result<bool> {
     Ok(spi::value(sql, json!({ "pid": pid }))?.unwrap_or(false))
 }
 
-/// Interrupts the builder with that process id; it concludes the action itself. `false` when it is gone. In a transaction.
-pub fn interrupt(pid: Option<i32>) -> Result<bool> {
+/// Interrupts the command of an action; the builder concludes it itself, and is not interrupted in that. `false` when the command does
+/// not run. In a transaction.
+pub fn interrupt(action: &Action) -> Result<bool> {
+    if !state::is_running(databases::current(), action.id) {
+        return Ok(false);
+    }
     let sql = "SELECT pg_cancel_backend(a.pid) AS sent FROM pg_stat_activity a WHERE a.pid = ($1->>'pid')::integer \
                AND a.datname = current_database() AND a.backend_type = 'indexpilot builder'";
-    Ok(spi::value(sql, json!({ "pid": pid }))?.unwrap_or(false))
+    Ok(spi::value(sql, json!({ "pid": action.worker_pid }))?.unwrap_or(false))
 }

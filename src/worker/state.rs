@@ -30,6 +30,8 @@ shared! {
         builder: AtomicI32,
         /// The builder runs a command that changes indexes, and uses none of our tables meanwhile.
         commanding: AtomicBool,
+        /// The action whose command that is: what follows it is not to be interrupted. 0 when there is none.
+        running: AtomicI64,
         /// Library and objects were of different versions at the last visit.
         mismatched: AtomicBool,
         /// There was no room to capture it, and the log says so.
@@ -188,6 +190,7 @@ pub fn release() {
     for slot in &state.slots {
         if slot.builder.load(SeqCst) == me {
             slot.commanding.store(false, SeqCst);
+            slot.running.store(0, SeqCst);
         }
         for role in [Role::Worker, Role::Builder] {
             let _ = slot.pid(role).compare_exchange(me, 0, SeqCst, SeqCst);
@@ -305,6 +308,18 @@ pub fn commanding(database: Oid, begins: bool) -> bool {
         None => true,
     })
     .unwrap_or(true)
+}
+
+/// The builder, which is this process, begins the command of an action; 0: it has ended.
+pub fn set_running(database: Oid, action: i64) {
+    if let Some(slot) = there().and_then(|state| state.find(database)) {
+        slot.running.store(action, SeqCst);
+    }
+}
+
+/// The command of this action runs.
+pub fn is_running(database: Oid, action: i64) -> bool {
+    there().and_then(|state| state.find(database)).is_some_and(|slot| slot.running.load(SeqCst) == action)
 }
 
 /// One of these processes still works for the database.

@@ -300,3 +300,28 @@ fn statements_are_in_the_encoding_of_the_database() -> Result<()> {
     number(&mut db, undo)?;
     poll_until(LIMIT, "the index to be dropped", || Ok(usable(&mut db, "büro.\"ip_grün\"")?.is_empty()))
 }
+
+#[test]
+fn who_cancels_twice_does_not_disturb_the_clearing_up() -> Result<()> {
+    let (cluster, mut db) = server("interplay-twice", &[])?;
+    // Neither a build nor a drop is done while somebody writes.
+    let mut writer = connect(&cluster)?;
+    writer.batch_execute("BEGIN; INSERT INTO t VALUES (0, 0)")?;
+    let id = create(&mut db, "public.t", "ours", "id")?;
+    let waits = |db: &mut Client, command: &str| {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'indexpilot builder' AND wait_event_type = 'Lock'";
+        poll_until(LIMIT, command, || Ok(number(db, &format!("{sql} AND query LIKE '{command}%'"))? == 1))
+    };
+    let cancel = |db: &mut Client| text(db, &format!("SELECT indexpilot.cancel({id})::text"));
+    waits(&mut db, "CREATE INDEX")?;
+    assert_eq!(cancel(&mut db)?, "true");
+    waits(&mut db, "DROP INDEX")?;
+    for _ in 0..3 {
+        assert_eq!(cancel(&mut db)?, "false", "it is cancelled already");
+    }
+    writer.batch_execute("COMMIT")?;
+    reach(&mut db, id, &["cancelled"])?;
+    assert_eq!(number(&mut db, "SELECT count(*) FROM pg_class WHERE relname = 'ours'")?, 0);
+    assert!(!cluster.log().contains("could not"), "{}", cluster.log_tail(20));
+    Ok(())
+}
